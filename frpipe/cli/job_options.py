@@ -106,11 +106,11 @@ def add_execution(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
 
 
-def add_workers(parser: argparse.ArgumentParser) -> None:
+def add_workers(
+    parser: argparse.ArgumentParser, meaning: str = "actors (default: one for each CPU of the cluster)"
+) -> None:
     """Add --workers."""
-    parser.add_argument(
-        "--workers", type=positive, metavar="N", help="actors (default: one for each CPU of the cluster)"
-    )
+    parser.add_argument("--workers", type=positive, metavar="N", help=meaning)
 
 
 def add_cache(parser: argparse.ArgumentParser) -> None:

@@ -27,7 +27,7 @@ SHORT = 12
 _MOST_DIGESTS = 10_000
 # How often to look again for files that other processes add and remove.
 _LOOKS = 100
-_NUMBERED = re.compile(r"(?:versions|log)/(\d{9})\.json")
+_NUMBERED = re.compile(r"(\d{9})\.json")
 _SHARD_NAME = re.compile(r"shards/[0-9a-f]{20}\.h5")
 _DELETED_NAME = re.compile(r"deleted/[0-9a-f]{20}\.bin")
 
@@ -144,7 +144,9 @@ class Version:
     """One state of the gallery. commit: random; distinguishes it from a rival version of the same number.
 
     purged: versions up to this number are removed, with the files that only they named.  suppressed: number
-    of documents of the suppression list at that time: a list that has fewer is damaged.
+    of documents of the suppression list at that time: a list that has fewer is damaged.  unnamed: files that
+    no version named when the one before this was the newest: who wrote them had that one as a base, or an
+    older one, and writes them again once it is purged. So they go with it, if still no version names them.
     """
 
     number: int
@@ -153,18 +155,22 @@ class Version:
     entry: LogEntry
     shards: tuple[ShardRef, ...] = ()
     suppressed: int = 0
+    unnamed: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
         """Number of visible templates."""
         return sum(shard.live_rows for shard in self.shards)
 
-    def followed_by(self, shards: Iterable[ShardRef], entry: LogEntry, *, purged: int = 0) -> Version:
+    def followed_by(
+        self, shards: Iterable[ShardRef], entry: LogEntry, *, purged: int = 0, unnamed: tuple[str, ...] = ()
+    ) -> Version:
         """Make the next version; shards without a visible row are left out."""
         number = self.number + 1
         kept = tuple(shard for shard in shards if shard.live_rows)
         gone = max(purged, self.purged)
-        return Version(number, secrets.token_hex(16), gone, replace(entry, version=number), kept)
+        commit = secrets.token_hex(16)
+        return Version(number, commit, gone, replace(entry, version=number), kept, unnamed=unnamed)
 
 
 def entry_of(
@@ -295,12 +301,12 @@ class Catalog:
 
     def _newest(self) -> int | None:
         """Number of the newest version file; None if there is none."""
-        names = sorted(self._folder.walk(VERSIONS), reverse=True)
+        names = sorted(self._folder.children(VERSIONS), reverse=True)
         return next((int(match[1]) for match in map(_NUMBERED.fullmatch, names) if match), None)
 
     def _numbered(self, folder: str) -> list[int]:
         """Numbers of the files of a folder, ascending; files with other names are ignored."""
-        matches = map(_NUMBERED.fullmatch, self._folder.walk(folder))
+        matches = map(_NUMBERED.fullmatch, self._folder.children(folder))
         return sorted(int(match[1]) for match in matches if match)
 
     def _receipt(self, number: int) -> tuple[str, LogEntry]:
@@ -352,7 +358,10 @@ def _name(folder: str, number: int) -> str:
 
 def _content(version: Version) -> dict[str, Any]:
     """JSON content of a version. `parent` is for human readers: it is always the previous number."""
-    return {"format_version": 1, "parent": version.number - 1, **_plain(asdict(version))}
+    content = {"format_version": 1, "parent": version.number - 1, **_plain(asdict(version))}
+    if not version.unnamed:
+        del content["unnamed"]
+    return content
 
 
 def _plain(content: dict[str, Any]) -> dict[str, Any]:
@@ -368,6 +377,7 @@ def version_from(content: Mapping[str, Any]) -> Version:
         entry=entry_from(content["entry"]),
         shards=tuple(_shard(shard) for shard in content["shards"]),
         suppressed=int(content.get("suppressed", 0)),
+        unnamed=tuple(map(str, content.get("unnamed", ()))),
     )
 
 

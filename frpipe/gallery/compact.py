@@ -35,8 +35,9 @@ def compact(gallery: Gallery, *, note: str = "", grace: timedelta = timedelta(0)
     work loses its attempt and starts again. After a crash, the same call finishes.
 
     grace: versions that were the newest within this time stay, with all their files, so that their readers
-    can finish; so do files that no version names, since a writer may be about to name them.
-    `Outcome.kept_until` is when the last of them is due: the same call then removes them.
+    can finish; so do files that no version names, since a writer may be about to name them: they go with the
+    version that was the newest when a compaction first saw them. `Outcome.kept_until` is when the last of all
+    these is due: the same call then removes them.
     """
     stale: set[str] = set()
     written: set[str] = set()
@@ -54,25 +55,29 @@ def compact(gallery: Gallery, *, note: str = "", grace: timedelta = timedelta(0)
         written.update({ref.name for ref in shards} - {ref.name for ref in snapshot.version.shards})
         rows = sum(ref.deleted.rows for ref in snapshot.version.shards if ref.deleted)
         purged = snapshot.number if not grace else _outlived(before, snapshot.version, grace)
-        kept_until = _due(before, snapshot.version, purged, grace, changed=changed) if grace else ""
         stale.clear()
-        stale.update(_stale(gallery, present, before, shards, purged) if grace else ())
-        stale.update(gallery.shard_store.strays(present, shards) if not grace else ())
+        unnamed: set[str] = set()
+        if grace:
+            stale.update(_stale(gallery, present, before, shards, purged))
+            unnamed = _unnamed(gallery, present - stale, before, shards)
+            kept_until = _due(before, snapshot.version, purged, grace, changed=changed or bool(unnamed))
+        else:
+            stale.update(gallery.shard_store.strays(present, shards))
         # A compaction leaves one version before its own. If that has the same files, the next one takes it.
         older = [each for each in before[:-1] if each.number <= purged]
         if grace:
             older = [each for each in older if each.shards != snapshot.version.shards]
-        if not (stale or changed or older):
+        if not (stale or changed or older or unnamed):
             return None
         counts = {"rows": snapshot.rows, "deleted": rows, "rewritten": rewritten, "files": len(stale)}
         if grace:
             counts |= {"purged_to": purged, "grace_s": int(grace.total_seconds())}
-        return Proposal(shards, entry_of("compact", note, counts), purged)
+        return Proposal(shards, entry_of("compact", note, counts), purged, tuple(sorted(unnamed)))
 
-    version = transact(gallery, change)
+    version = transact(gallery, change, written)
     if grace:
         # Files first: after a crash only the versions that go still tell which files are stale.
-        gallery.shard_store.remove(stale | (written - {ref.name for ref in version.shards}))
+        gallery.shard_store.remove(stale)
         gallery.shard_store.derived.remove_orphans()
     for number in gallery.catalog.numbers():
         if number <= version.purged:
@@ -105,8 +110,7 @@ def merge_shards(gallery: Gallery, most: int = MOST_SMALL, *, note: str = "") ->
         stay = [ref for ref in snapshot.version.shards if ref.name not in merged]
         return Proposal([*stay, *new], entry_of("merge shards", note, counts))
 
-    version = transact(gallery, change)
-    gallery.shard_store.remove(written - {ref.name for ref in version.shards})
+    version = transact(gallery, change, written)
     return Outcome(version.number, shards=len(version.shards))
 
 
@@ -180,11 +184,22 @@ def _created(version: Version) -> datetime:
 def _stale(
     gallery: Gallery, present: set[str], versions: list[Version], shards: list[ShardRef], purged: int
 ) -> set[str]:
-    """Files that only versions up to `purged` name."""
+    """Files that only versions up to `purged` name, or that no version named while one of them was newest."""
     store = gallery.shard_store
     gone = [ref for version in versions if version.number <= purged for ref in version.shards]
     kept = [ref for version in versions if version.number > purged for ref in version.shards]
-    return store.strays(present, [*kept, *shards]) - store.strays(present, gone)
+    seen = {name for version in versions if version.number - 1 <= purged for name in version.unnamed}
+    free = store.strays(present, [*kept, *shards])
+    return free - (store.strays(present, gone) - seen)
+
+
+def _unnamed(
+    gallery: Gallery, present: set[str], versions: list[Version], shards: list[ShardRef]
+) -> set[str]:
+    """Files that no version names, and that no compaction has seen before."""
+    named = [ref for version in versions for ref in version.shards]
+    seen = {name for version in versions for name in version.unnamed}
+    return gallery.shard_store.strays(present, [*named, *shards]) - seen
 
 
 def _rewritten(gallery: Gallery, snapshot: Snapshot) -> tuple[list[ShardRef], int]:

@@ -53,6 +53,7 @@ def delete(
     check_text(given)
     wanted = sorted(set(map(canonical_text, given)))
     found: set[str] = set()
+    written: set[str] = set()
     rows = 0
 
     def change(snapshot: Snapshot) -> Proposal | None:
@@ -68,9 +69,9 @@ def delete(
         counts = {"subjects": len(found), "deleted": rows}
         digests = [subject_digest(gallery.gallery_id, subject) for subject in found]
         entry = entry_of("delete", note, counts, digests=digests)
-        return Proposal(hide_rows(snapshot, gallery.shard_store, gone), entry)
+        return Proposal(hide_rows(snapshot, gallery.shard_store, gone, written), entry)
 
-    version = transact(gallery, change)
+    version = transact(gallery, change, written)
     return Outcome(
         version.number,
         deleted=rows,
@@ -112,6 +113,7 @@ def rollback(gallery: Gallery, version: int, *, note: str = "") -> Outcome:
     """
 
     suppressed = 0
+    written: set[str] = set()
 
     def change(snapshot: Snapshot) -> Proposal | None:
         nonlocal suppressed
@@ -121,13 +123,13 @@ def rollback(gallery: Gallery, version: int, *, note: str = "") -> Outcome:
         suppressed = sum(map(len, barred.values()))
         if not suppressed and target.version.shards == snapshot.version.shards:
             return None
-        shards = hide_rows(target, gallery.shard_store, barred)
+        shards = hide_rows(target, gallery.shard_store, barred, written)
         rows = sum(ref.live_rows for ref in shards)
         counts = {"to": version, "rows_before": snapshot.rows, "rows": rows, "suppressed": suppressed}
         digests = gone_digests(gallery.gallery_id, snapshot, shards)
         return Proposal(shards, entry_of("rollback", note, counts, digests=digests))
 
-    done = transact(gallery, change)
+    done = transact(gallery, change, written)
     return Outcome(done.number, suppressed=suppressed, shards=len(done.shards))
 
 
@@ -138,6 +140,7 @@ def obey(gallery: Gallery, *, note: str = "") -> Outcome:
     otherwise nobody would notice that a document was lost later.
     """
     rows = subjects = 0
+    written: set[str] = set()
 
     def change(snapshot: Snapshot) -> Proposal | None:
         nonlocal rows, subjects
@@ -145,13 +148,13 @@ def obey(gallery: Gallery, *, note: str = "") -> Outcome:
         rows, subjects = sum(map(len, gone.values())), 0
         if not rows and snapshot.version.suppressed >= gallery.suppressions.documents():
             return None
-        shards = hide_rows(snapshot, gallery.shard_store, gone)
+        shards = hide_rows(snapshot, gallery.shard_store, gone, written)
         digests = gone_digests(gallery.gallery_id, snapshot, shards)
         subjects = len(digests)
         counts = {"subjects": subjects, "deleted": rows}
         return Proposal(shards, entry_of("delete", note, counts, digests=digests))
 
-    version = transact(gallery, change)
+    version = transact(gallery, change, written)
     return Outcome(version.number, deleted=rows, subjects=subjects, shards=len(version.shards))
 
 

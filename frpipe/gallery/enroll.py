@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from frpipe.core.counted import counted
+from frpipe.core.distinct import distinct
 from frpipe.core.errors import GalleryError
 from frpipe.gallery.catalog import Purged, ShardRef, entry_of
 from frpipe.gallery.commit import Proposal, gone_digests, hide_rows, transact
@@ -164,8 +165,7 @@ def _enroll(gallery: Gallery, tables: Iterable[pa.Table], wish: _Wish) -> Outcom
 
 
 def _committed(gallery: Gallery, work: _Enrollment) -> Outcome:
-    version = transact(gallery, work.propose)
-    work.remove_unnamed(version.shards)
+    version = transact(gallery, work.propose, work.written)
     told: dict[str, Any] = {**work.told()}
     return Outcome(version.number, **told, shards=len(version.shards), doubts=work.doubts)
 
@@ -178,7 +178,8 @@ class _Enrollment(ABC):
         # Shards of attempts that lost, by their content: good until a compaction takes them for orphans.
         self._written: Written = {}
         self._written_at = 0
-        self._names: set[str] = set()
+        # Names of the files of all attempts.
+        self.written: set[str] = set()
         self._verdict = Verdict()
         self._barred = Suppressions(())
         self.doubts: Doubts | None = None
@@ -229,10 +230,10 @@ class _Enrollment(ABC):
         sightings, held = self._sightings(snapshot)
         self._verdict = verdict = Verdict(self._examination(snapshot))
         new = self._done(snapshot, sightings, held, verdict)
-        self._names |= {ref.name for ref in new}
+        self.written |= {ref.name for ref in new}
         if not new and not verdict.gone:
             return None
-        old = hide_rows(snapshot, self._gallery.shard_store, verdict.gone)
+        old = hide_rows(snapshot, self._gallery.shard_store, verdict.gone, self.written)
         counts = {name: count for name, count in self.told().items() if count or name in _ALWAYS}
         counts |= self.doubts.counts() if self.doubts else {}
         digests = gone_digests(self._gallery.gallery_id, snapshot, old)
@@ -272,10 +273,6 @@ class _Enrollment(ABC):
             "moved and changed, say --same-photos",
         )
 
-    def remove_unnamed(self, shards: Iterable[ShardRef]) -> None:
-        """Remove shards of attempts that lost the race and were not used again."""
-        self._gallery.shard_store.remove(self._names - {ref.name for ref in shards})
-
     def _sightings(self, snapshot: Snapshot) -> tuple[list[Sighting], Hashes]:
         """The gallery's rows that matter, and the sorted hashes of the photos it has templates of."""
         photos = self._wish.photos
@@ -306,7 +303,7 @@ class _Enrollment(ABC):
             if at.size:
                 masks = (mask[at] for mask in (told.rows, told.elsewhere, told.lost))
                 found.append(Sighting(ref, seen[at], rows[at], *masks))
-        return found, np.unique(np.concatenate(held))
+        return found, distinct(np.concatenate(held))
 
 
 class _AtOnce(_Enrollment):
@@ -390,11 +387,13 @@ class _InPasses(_Enrollment):
         try:
             for outcome in self._passes.do(setting, tickets):
                 found[outcome.number] = outcome
-                self._names |= {ref.name for ref in outcome.shards.values()}
+                self.written |= {ref.name for ref in outcome.shards.values()}
             self._take(found, verdict)
             self._check(snapshot, verdict)
-        except BaseException:
-            self.remove_unnamed(())
+        except Purged:
+            # Before all passes are done again: a disk need not hold both.
+            self._gallery.shard_store.remove(self.written)
+            self.written.clear()
             raise
         self._of_pass = {number: outcome.shards for number, outcome in found.items()}
         shards = [ref for number in sorted(found) for ref in found[number].shards.values()]

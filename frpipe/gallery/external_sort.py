@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from frpipe.core.counted import counted
+from frpipe.core.distinct import distinct
 from frpipe.core.errors import StorageError
 from frpipe.gallery.packed import hashes
 from frpipe.gallery.schema import EMBEDDING, SUBJECT_ID, vector_array, vectors_of
@@ -97,7 +98,7 @@ class ExternalSort:
 
     def subject_hashes(self) -> NDArray[np.uint64]:
         """Hashes of all subjects, sorted, each once."""
-        return np.unique(np.concatenate([run.hashes for run in self._runs]))
+        return distinct(np.concatenate([run.hashes for run in self._runs]))
 
     def bounds(self, number: int) -> tuple[int, int]:
         """The range of hashes of a bucket: from the first number up to the second, exclusive."""

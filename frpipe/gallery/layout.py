@@ -7,19 +7,22 @@ are a fixed set of hard-linked, contiguous, plain datasets, so that each is an e
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import h5py
 import numpy as np
 from h5py import h5a, h5d, h5f, h5g, h5l, h5o, h5p, h5t
 
 from frpipe.core.errors import FrpipeError, GalleryDamaged, GalleryMismatch
+from frpipe.gallery.byte_ranges import Bytes
 from frpipe.gallery.document import damaged
 from frpipe.gallery.hdf5_faults import not_of_content
 from frpipe.gallery.schema import ENROLLED, FACE_ID, FIXED_COLUMNS, QUALITY, SUBJECT_ID, URI
@@ -44,17 +47,20 @@ _FACTS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """Byte range of a dataset in the file: `count` numbers of `dtype` from byte `offset`."""
+class Extent(NamedTuple):
+    """Byte range of a dataset in the file: `numbers` of `dtype` from byte `offset`."""
 
     offset: int
     dtype: np.dtype[Any]
-    count: int
+    numbers: int
+
+    @property
+    def end(self) -> int:
+        """The byte after the last one."""
+        return self.offset + self.numbers * self.dtype.itemsize
 
 
-@dataclass(frozen=True, slots=True)
-class TextExtent:
+class TextExtent(NamedTuple):
     """A packed string column; `valid` is None where it has no nulls."""
 
     offsets: Extent
@@ -75,6 +81,29 @@ class Layout:
     enrolled: Extent
     texts: dict[str, TextExtent]
     attributes: tuple[str, ...]
+
+    def extents(self) -> list[Extent]:
+        """The byte ranges of all columns that have any bytes, in the order of the file."""
+        found = [self.vectors, self.quality, self.enrolled]
+        for text in self.texts.values():
+            found += [text.offsets, text.data, *([text.valid] if text.valid else ())]
+        return sorted((each for each in found if each.numbers), key=attrgetter("offset"))
+
+
+def structure_digest(content: Bytes, layout: Layout, size: int, *, spec: GallerySpec, gallery_id: str) -> str:
+    """Compute the SHA-256 of a shard's structure: all of its bytes that are not a column's.
+
+    It depends on all that `read_layout` reads and compares with. So a shard for which it is the same as when
+    that check gave this layout would be found sound again, with the same layout.
+    """
+    expected = (gallery_id, spec.embedder_hash, spec.preprocessing_hash, spec.dim, spec.stored_type)
+    found = hashlib.sha256(repr((FORMAT_VERSION, NORMALISATION, size, *expected)).encode())
+    at = 0
+    for extent in layout.extents():
+        found.update(content.read(at, max(extent.offset - at, 0)))
+        at = max(at, extent.end)
+    found.update(content.read(at, size - at))
+    return found.hexdigest()
 
 
 def facts_of(spec: GallerySpec, gallery_id: str, created: str, rows: int) -> dict[str, Any]:

@@ -40,6 +40,11 @@ class PackedStrings:
         offsets, data = _bytes_of(array)
         return cls((offsets - offsets[0]).astype("<u4"), data[offsets[0] : offsets[-1]], valid)
 
+    @property
+    def is_ascii(self) -> bool:
+        """Whether all bytes are ASCII."""
+        return int(self.data.max(initial=0)) < 128
+
     def array(self) -> pa.StringArray:
         """The strings as an Arrow array, on the same memory.
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from frpipe.core.distinct import distinct
 from frpipe.core.errors import ConfigError
 from frpipe.core.text import canonical_text
 from frpipe.gallery.packed import hashes
@@ -149,7 +150,7 @@ def told_rows(
     if some.size:
         elsewhere[some] = differ(place_hashes(places.take(pa.array(some))), now[some])
     lost = np.zeros(len(rows), bool)
-    found = [np.unique(photos[some])]
+    found = [distinct(photos[some])]
     for of, members in _members(derived):
         told, now = run.find(members["photo"].astype(np.uint64))
         inside = np.bincount(of[told], minlength=len(rows)) > 0
@@ -157,7 +158,7 @@ def told_rows(
         lost |= inside & (np.bincount(of[~told], minlength=len(rows)) > 0)
         apart = told & differ(members["place"].astype(np.uint64), now & np.uint64(0xFFFFFFFF))
         elsewhere |= np.bincount(of[apart], minlength=len(rows)) > 0
-        found.append(np.unique(members["photo"][told].astype(np.uint64)))
+        found.append(distinct(members["photo"][told].astype(np.uint64)))
     return Told(rows, elsewhere, np.concatenate(found), lost)
 
 

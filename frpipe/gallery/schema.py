@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -40,6 +41,18 @@ _LATEST = datetime.max.replace(tzinfo=UTC)
 
 def template_schema(dim: int, attributes: Iterable[str] = (), *, vectors: bool = True) -> pa.Schema:
     """Schema of a templates table: the built-in columns in their order, then the given attributes."""
+    return _template_schema(dim, tuple(attributes), vectors)
+
+
+@lru_cache(256)
+def schema_of(dim: int, columns: tuple[str, ...]) -> pa.Schema:
+    """Schema of some columns of a templates table: the built-in ones in their order, then attributes."""
+    known = template_schema(dim, (name for name in columns if name not in FIXED_COLUMNS))
+    return pa.schema([known.field(name) for name in known.names if name in columns])
+
+
+@lru_cache(256)
+def _template_schema(dim: int, attributes: tuple[str, ...], vectors: bool) -> pa.Schema:
     fields = [
         pa.field(SUBJECT_ID, pa.string(), False),
         pa.field(FACE_ID, pa.string(), False),

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from frpipe.core.distinct import distinct
 from frpipe.core.errors import GalleryError
 from frpipe.gallery.catalog import ShardRef
 from frpipe.gallery.hash_spill import HashSpill
@@ -201,7 +202,7 @@ class SearchView:
         people, spanning = 0, [np.zeros(0, np.uint64)]
         with HashSpill() as spill:
             for ref in self.shards:
-                spill.add(np.unique(self._snapshot.subject_hashes(ref, self._rows(ref))))
+                spill.add(distinct(self._snapshot.subject_hashes(ref, self._rows(ref))))
             for parts in spill.ranges():
                 values, counts = np.unique(np.concatenate(parts), return_counts=True)
                 people += len(values)

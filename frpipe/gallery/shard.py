@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from frpipe.core.distinct import distinct
 from frpipe.core.text import canonical_text
 from frpipe.core.text_column import canonical_column
 from frpipe.gallery.byte_ranges import Bytes
@@ -27,7 +28,7 @@ from frpipe.gallery.schema import (
     TIME,
     URI,
     attributes_of,
-    template_schema,
+    schema_of,
     vector_array,
 )
 
@@ -95,12 +96,15 @@ class Shard:
 
     def text(self, name: str, spans: Spans | None = None) -> pa.StringArray:
         """Read a text column, of all rows or some spans; all null if the shard does not have it."""
+        column, is_ascii = self._stored_text(name, spans)
         if not self.canonical or name == URI:
-            return self._stored_text(name, spans)
+            return column
         # Names of attributes that were stored before texts were brought to NFC.
         forms = [form for form in self.layout.texts if form != name and canonical_text(form) == name]
-        columns = [self._stored_text(form, spans) for form in (name, *forms)]
-        return canonical_column(pc.coalesce(*columns) if forms else columns[0])
+        if forms:
+            column = pc.coalesce(column, *(self._stored_text(form, spans)[0] for form in forms))
+        # Whether all is ASCII is known of bytes in a tenth of the time that Arrow takes to find it.
+        return column if is_ascii and not forms else canonical_column(column)
 
     def first_after(self, subject_id: str) -> int:
         """Find the first row whose stored id is greater. Rows must be in the order of their ids."""
@@ -108,30 +112,33 @@ class Shard:
         while low < high:
             middle = (low + high) // 2
             # The order of code points is that of bytes in UTF-8.
-            if (self._stored_text(SUBJECT_ID, [(middle, middle + 1)])[0].as_py() or "") > subject_id:
+            if (self._stored_text(SUBJECT_ID, [(middle, middle + 1)])[0][0].as_py() or "") > subject_id:
                 high = middle
             else:
                 low = middle + 1
         return low
 
-    def _stored_text(self, name: str, spans: Spans | None) -> pa.StringArray:
+    def _stored_text(self, name: str, spans: Spans | None) -> tuple[pa.StringArray, bool]:
+        """Read a text column as it is stored; and whether it is known to be ASCII."""
         extent = self.layout.texts.get(name)
         spans = [(0, self.layout.rows)] if spans is None else spans
         if extent is None:
-            return pa.nulls(sum(end - start for start, end in spans), pa.string())
+            return pa.nulls(sum(end - start for start, end in spans), pa.string()), True
         try:
-            parts = [self._packed(extent, start, end).array() for start, end in spans]
+            packed = [self._packed(extent, start, end) for start, end in spans]
+            parts = [each.array() for each in packed]
         except ValueError:
             raise damaged(self.name, "a text column is not as it was written") from None
-        return parts[0] if len(parts) == 1 else pa.concat_arrays([pa.array([], pa.string()), *parts])
+        whole = parts[0] if len(parts) == 1 else pa.concat_arrays([pa.array([], pa.string()), *parts])
+        return whole, all(each.is_ascii for each in packed)
 
     def _packed(self, extent: TextExtent, start: int, end: int) -> PackedStrings:
         """Read rows of a text column. Raises ValueError if it is not as it was written."""
         valid = self._numbers(extent.valid, start, end) if extent.valid else None
         offsets = self._numbers(extent.offsets, start, end + 1)
         whole = end - start == self.layout.rows
-        first, last = (0, extent.data.count) if whole else (int(offsets[0]), int(offsets[-1]))
-        if not 0 <= first <= last <= extent.data.count:
+        first, last = (0, extent.data.numbers) if whole else (int(offsets[0]), int(offsets[-1]))
+        if not 0 <= first <= last <= extent.data.numbers:
             raise ValueError("offsets leave the data")
         rising = offsets if whole else offsets - offsets[0]
         return PackedStrings(rising, self._numbers(extent.data, first, last), valid)
@@ -140,26 +147,22 @@ class Shard:
         self, columns: Sequence[str], rows: NDArray[np.int64] | None = None, *, vectors: bool = False
     ) -> pa.Table:
         """Read columns (for `embedding` use `vectors`) of some rows or all, in schema order."""
-        if rows is None:
-            arrays = {name: self._column(name, None) for name in columns}
-        else:
-            spans = _spans(rows, self.layout.rows)
+        spans = None if rows is None else _spans(rows, self.layout.rows)
+        arrays = {name: self._column(name, spans) for name in columns}
+        if rows is not None and spans is not None and not _is_run(rows):
             taken = pa.array(_places(rows, spans))
-            arrays = {name: self._column(name, spans).take(taken) for name in columns}
+            arrays = {name: array.take(taken) for name, array in arrays.items()}
         if vectors:
             arrays[EMBEDDING] = vector_array(self.vectors() if rows is None else self.vectors()[rows])
-        known = template_schema(self.dim, self._unknown(columns))
-        schema = pa.schema([known.field(name) for name in known.names if name in arrays])
-        return pa.table(arrays, schema=schema)
-
-    def _unknown(self, columns: Sequence[str]) -> list[str]:
-        return attributes_of(pa.schema([pa.field(name, pa.string()) for name in columns]))
+        schema = schema_of(self.dim, tuple(arrays))
+        return pa.Table.from_arrays([arrays[name] for name in schema.names], schema=schema)
 
     def _column(self, name: str, spans: Spans | None) -> pa.Array:
         if name == QUALITY:
             return pa.array(self._of_spans(self.layout.quality, spans), from_pandas=True)
         if name == ENROLLED:
-            return pa.array(self._of_spans(self.layout.enrolled, spans)).cast(TIME)
+            times = self._of_spans(self.layout.enrolled, spans)
+            return pa.Array.from_buffers(TIME, len(times), [None, pa.py_buffer(times)])
         return self.text(name, spans)
 
     def _of_spans(self, extent: Extent, spans: Spans | None) -> NDArray[Any]:
@@ -170,7 +173,7 @@ class Shard:
 
     def _numbers(self, extent: Extent, start: int = 0, end: int | None = None) -> NDArray[Any]:
         """Read the numbers of a column from `start` up to `end`, or to its end."""
-        count, size = (extent.count if end is None else end) - start, extent.dtype.itemsize
+        count, size = (extent.numbers if end is None else end) - start, extent.dtype.itemsize
         data = self.content.read(extent.offset + start * size, count * size)
         return np.frombuffer(data, extent.dtype, count)
 
@@ -179,12 +182,19 @@ def _spans(rows: NDArray[np.int64], count: int) -> Spans:
     """Spans to read for some rows, ascending: one for near rows, and one of all rows if many are wanted."""
     if not len(rows):
         return []
+    if _is_run(rows):
+        return [(int(rows[0]), int(rows[-1]) + 1)]
     if _MANY * len(rows) >= count:
         return [(0, count)]
-    wanted = np.unique(rows)
+    wanted = distinct(rows)
     breaks = np.flatnonzero(np.diff(wanted) > _NEAR)
     firsts, lasts = wanted[np.r_[0, breaks + 1]], wanted[np.r_[breaks, len(wanted) - 1]]
     return list(zip(firsts.tolist(), (lasts + 1).tolist(), strict=True))
+
+
+def _is_run(rows: NDArray[np.int64]) -> bool:
+    """Whether rows are consecutive."""
+    return len(rows) > 0 and int(rows[-1] - rows[0]) == len(rows) - 1 and bool(np.all(rows[1:] > rows[:-1]))
 
 
 def _places(rows: NDArray[np.int64], spans: Spans) -> NDArray[np.int64]:

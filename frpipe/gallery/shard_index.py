@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from frpipe.core.distinct import distinct
 from frpipe.core.text_column import canonical_column
 from frpipe.gallery.layout import Extent, Layout, TextExtent
 from frpipe.gallery.packed import hashes
@@ -29,7 +30,7 @@ from frpipe.gallery.photos import MADE_OF, image_ids, members_of
 from frpipe.gallery.schema import FACE_ID, SUBJECT_ID
 
 Kind = Literal["subjects", "photos"]
-Read = Callable[[int, int], bytes | memoryview]
+Read = Callable[[int, int], bytes | bytearray | memoryview]
 Rows = NDArray[np.int64]
 
 _MAGIC = b"FRPIDX01"
@@ -38,17 +39,20 @@ _BLOCK = 1024
 # Bytes to read at once for the head; they hold that of a full shard.
 _HEAD = 4096
 _COLUMNS: dict[Kind, int] = {"subjects": 3, "photos": 2}
-_U4 = np.dtype("<u4")
+_U4, _U1, _F4, _I8 = map(np.dtype, ("<u4", "|u1", "<f4", "<i8"))
 
 
 class BrokenIndex(Exception):
     """Error: an index is not as it was written. Its shard is read as if there were none."""
 
 
-def index_of(texts: pa.Table, layout: Layout, sha256: str, file_bytes: int, size: int) -> bytes:
+def index_of(
+    texts: pa.Table, layout: Layout, sha256: str, file_bytes: int, size: int, *, structure: str
+) -> bytes:
     """Build the index of a shard.
 
-    texts: ids of its rows, in order.  sha256, file_bytes: of its file.  size: of its plain bytes.
+    texts: ids of its rows, in order.  sha256, file_bytes: of its file.  size, structure: of its plain bytes,
+    see `structure_digest`; without a structure it is an index as earlier code wrote them.
     """
     stored = texts[SUBJECT_ID]
     subjects, faces = canonical_column(stored), canonical_column(texts[FACE_ID])
@@ -72,6 +76,7 @@ def index_of(texts: pa.Table, layout: Layout, sha256: str, file_bytes: int, size
         "layout": _plain(layout),
         "counts": {kind: table.shape[1] for kind, table in tables.items()},
     }
+    facts |= {"structure": structure} if structure else {}
     text = json.dumps(facts, ensure_ascii=False).encode()
     sums = b"".join(_sums(table) for table in tables.values())
     body = struct.pack("<I", len(text)) + text + sums
@@ -100,7 +105,7 @@ def _starts(count: int) -> range:
 
 def _plain(layout: Layout) -> dict[str, Any]:
     texts = {
-        name: [each.offsets.offset, each.data.offset, each.data.count, each.valid and each.valid.offset]
+        name: [each.offsets.offset, each.data.offset, each.data.numbers, each.valid and each.valid.offset]
         for name, each in layout.texts.items()
     }
     numbers = (layout.vectors.offset, layout.quality.offset, layout.enrolled.offset)
@@ -124,13 +129,14 @@ class _Table:
 class ShardIndex:
     """Head of an index; blocks of its tables are read when they are needed.
 
-    sha256, stored: digest and size of the shard's file.  size: of its plain bytes.
-    ordered: whether rows are in the order of their ids in NFC.
+    sha256, stored: digest and size of the shard's file.  size, structure: of its plain bytes; structure: ""
+    in an index of earlier code.  ordered: whether rows are in the order of their ids in NFC.
     """
 
     sha256: str
     stored: int
     size: int
+    structure: str
     layout: Layout
     ordered: bool
     tables: dict[Kind, _Table]
@@ -163,27 +169,22 @@ class ShardIndex:
             tables[kind] = _Table(at, count, numbers[:blocks], numbers[blocks:].reshape(columns, blocks))
             place, at = place + numbers.nbytes, at + 4 * columns * count
         layout = _layout(facts, dim, np.dtype(stored_type))
-        sizes = int(facts["bytes"]), int(facts["size"])
-        return cls(str(facts["sha256"]), *sizes, layout, bool(facts["ordered"]), tables)
+        sizes, structure = (int(facts["bytes"]), int(facts["size"])), str(facts.get("structure", ""))
+        return cls(str(facts["sha256"]), *sizes, structure, layout, bool(facts["ordered"]), tables)
 
     def find(self, kind: Kind, wanted: NDArray[np.uint64], read: Read) -> Rows:
         """Find all rows with one of these hashes, ascending, and perhaps some others. Raises BrokenIndex."""
         table = self.tables[kind]
-        keys = np.unique((wanted >> np.uint64(32)).astype(_U4))
-        low = np.maximum(np.searchsorted(table.fences, keys, "left") - 1, 0)
-        high = np.searchsorted(table.fences, keys, "right")
-        touched = np.zeros(len(table.fences) + 1, np.int64)
-        np.add.at(touched, low[high > 0], 1)
-        np.add.at(touched, high[high > 0], -1)
+        keys = distinct((wanted >> np.uint64(32)).astype(_U4))
         found = [np.zeros(0, np.int64)]
-        for first, last in _runs(np.flatnonzero(np.cumsum(touched[:-1]) > 0)):
+        for first, last in _touched(table.fences, keys):
             have = self._column(table, 0, first, last, read)
             starts, ends = (np.searchsorted(have, keys, side) for side in ("left", "right"))
             hits = np.flatnonzero(ends > starts)
             if hits.size:
                 places = np.concatenate([np.arange(starts[hit], ends[hit]) for hit in hits])
                 found.append(self._rows(table, places + first * _BLOCK, read))
-        return np.unique(np.concatenate(found))
+        return distinct(np.concatenate(found)) if len(found) > 1 else found[0]
 
     def check(self, read: Read) -> None:
         """Check all blocks. Raises BrokenIndex."""
@@ -195,7 +196,7 @@ class ShardIndex:
     def _rows(self, table: _Table, places: Rows, read: Read) -> Rows:
         found = []
         blocks = places // _BLOCK
-        for first, last in _runs(np.unique(blocks)):
+        for first, last in _runs(distinct(blocks)):
             inside = places[(blocks >= first) & (blocks < last)] - first * _BLOCK
             found.append(self._column(table, 1, first, last, read)[inside].astype(np.int64))
         rows = np.concatenate(found)
@@ -227,6 +228,18 @@ class ShardIndex:
         return np.frombuffer(data, _U4)
 
 
+def _touched(fences: NDArray[np.uint32], keys: NDArray[np.uint32]) -> Iterable[tuple[int, int]]:
+    """Runs of the blocks in which keys may be: the first, and one beyond the last."""
+    low = np.maximum(np.searchsorted(fences, keys, "left") - 1, 0)
+    high = np.searchsorted(fences, keys, "right")
+    if len(keys) == 1:
+        return [(int(low[0]), int(high[0]))] if high[0] else []
+    touched = np.zeros(len(fences) + 1, np.int64)
+    np.add.at(touched, low[high > 0], 1)
+    np.add.at(touched, high[high > 0], -1)
+    return _runs(np.flatnonzero(np.cumsum(touched[:-1]) > 0))
+
+
 def _runs(numbers: Rows) -> Iterator[tuple[int, int]]:
     """Runs of consecutive numbers, ascending: the first, and one beyond the last."""
     if numbers.size:
@@ -239,17 +252,17 @@ def _layout(facts: dict[str, Any], dim: int, stored: np.dtype[Any]) -> Layout:
     """Layout in an index, with every range within the shard's file. Raises BrokenIndex, KeyError."""
     rows, size, told = int(facts["rows"]), int(facts["size"]), facts["layout"]
 
-    def extent(offset: int, kind: str | np.dtype[Any], count: int) -> Extent:
-        found = Extent(int(offset), np.dtype(kind), int(count))
-        if min(found.offset, found.count) < 0 or found.offset + found.count * found.dtype.itemsize > size:
+    def extent(offset: int, kind: np.dtype[Any], count: int) -> Extent:
+        found = Extent(int(offset), kind, int(count))
+        if found.offset < 0 or found.numbers < 0 or found.end > size:
             raise BrokenIndex
         return found
 
     texts = {
         str(name): TextExtent(
-            extent(offsets, "<u4", rows + 1),
-            extent(data, "|u1", count),
-            None if valid is None else extent(valid, "|u1", rows),
+            extent(offsets, _U4, rows + 1),
+            extent(data, _U1, count),
+            None if valid is None else extent(valid, _U1, rows),
         )
         for name, (offsets, data, count, valid) in told["texts"].items()
     }
@@ -257,8 +270,8 @@ def _layout(facts: dict[str, Any], dim: int, stored: np.dtype[Any]) -> Layout:
     return Layout(
         rows=rows,
         vectors=extent(vectors, stored, rows * dim),
-        quality=extent(quality, "<f4", rows),
-        enrolled=extent(enrolled, "<i8", rows),
+        quality=extent(quality, _F4, rows),
+        enrolled=extent(enrolled, _I8, rows),
         texts=texts,
         attributes=tuple(map(str, told["attributes"])),
     )

@@ -23,12 +23,12 @@ from frpipe.gallery.derived import SHARDS, DerivedFiles, is_derived
 from frpipe.gallery.document import damaged, read_twice
 from frpipe.gallery.encryption import Cipher
 from frpipe.gallery.hdf5_faults import is_open_for_writing
-from frpipe.gallery.layout import Layout, facts_of, read_layout
+from frpipe.gallery.layout import Layout, facts_of, read_layout, structure_digest
 from frpipe.gallery.photos import MADE_OF
 from frpipe.gallery.schema import FACE_ID, SUBJECT_ID, attributes_of
 from frpipe.gallery.shard import Shard, write_shard
 from frpipe.gallery.shard_cache import ShardCache, Stored
-from frpipe.gallery.shard_index import BrokenIndex, Kind, Rows, ShardIndex, index_of
+from frpipe.gallery.shard_index import BrokenIndex, Kind, Read, Rows, ShardIndex, index_of
 from frpipe.gallery.spec import GallerySpec
 from frpipe.io.storage.failure import ExplainedFile
 from frpipe.io.storage.folder import Folder
@@ -86,18 +86,15 @@ class ShardStore:
     def open(self, ref: ShardRef, *, vectors: bool = True, by_index: bool = True) -> Shard:
         """Open a checked shard. Without `vectors`, only the small columns are fetched from an object store.
 
-        Without `vectors`, a shard with an index is not parsed, unless `by_index` is false: the index was made
-        after the shard was checked, and locates its columns. No index is fetched for a shard whose bytes are
-        on this machine anyway.
+        A shard with an index is not parsed, unless `by_index` is false: the index was made after the shard
+        was checked, and locates its columns. Before vectors are read, the bytes that the check goes by must
+        be those that it found sound. No index is fetched for a shard whose bytes are on this machine anyway.
 
         A remote or encrypted shard that is read whole is checked by its SHA-256, a local one by size and
         structure: hashing takes ten times as long as reading, and is left to `verify`.
         """
         content, file, size, version = self._content(ref, vectors)
-        is_here = not self._folder.is_local and not isinstance(content, Ranged)
-        index = self.index(ref) if by_index and not vectors and not is_here else None
-        # Every range in an index lies within the size that it states.
-        told = index.layout if index is not None and index.size == size else None
+        told = self._told(ref, content, size, vectors) if by_index else None
         layout = told or self._layouts.get((ref.name, version))
         if layout is None:
             layout = self._check(file, size, ref.name, ref.rows)
@@ -107,6 +104,19 @@ class ShardStore:
         if (layout.attributes, layout.rows) != (ref.attributes, ref.rows):
             raise damaged(ref.name, "it has other attributes or rows than its version says")
         return Shard(ref.name, layout, content, self._spec.dim)
+
+    def _told(self, ref: ShardRef, content: Bytes, size: int, vectors: bool) -> Layout | None:
+        """Layout of a shard by its index; None where the shard is to be parsed."""
+        is_here = not self._folder.is_local and not isinstance(content, Ranged)
+        if is_here or (vectors and self._spec.encryption is not None):
+            return None
+        index = self.index(ref)
+        # Every range in an index lies within the size that it states.
+        if index is None or index.size != size:
+            return None
+        if vectors and index.structure != self._structure(content, index.layout, size):
+            return None
+        return index.layout
 
     def deleted_rows(self, ref: ShardRef) -> NDArray[np.int64]:
         """Read the numbers of a shard's deleted rows, ascending."""
@@ -132,7 +142,7 @@ class ShardStore:
         found = self._indexes.get(ref.name)
         if found is None and ref.name not in self._indexes:
             with suppress(FileNotFoundError, BrokenIndex):
-                found = ShardIndex.read(self._index_reader(ref), self._spec.dim, self._spec.stored_type)
+                found = self._parsed(self._index_reader(ref))
             if len(self._indexes) >= _MOST_LAYOUTS:
                 self._indexes.clear()
             self._indexes[ref.name] = found
@@ -162,11 +172,12 @@ class ShardStore:
     def write_index(self, ref: ShardRef) -> bool:
         """Write the index of a shard if it has none, or a damaged one; returns whether it was written.
 
-        Raises Purged where a compaction has removed the shard.
+        One of earlier code, which does not spare searches the parsing of the shard, is written anew. Raises
+        Purged where a compaction has removed the shard.
         """
         index = self.index(ref)
         try:
-            if index is not None:
+            if index is not None and index.structure:
                 index.check(self._index_reader(ref))
                 return False
         except (FileNotFoundError, BrokenIndex):
@@ -177,17 +188,22 @@ class ShardStore:
             raise Purged.while_at_work() from None
         self._write(name, data)
         self._indexes.pop(ref.name, None)
+        # A compaction that removed the shard before may have looked for its index before, too.
+        if not self._folder.exists(ref.name):
+            self._folder.delete(name)
+            raise Purged.while_at_work()
         return True
 
     def is_index_sound(self, ref: ShardRef) -> bool:
         """Whether the index of a shard is missing, or exactly what is built from the shard."""
         try:
             found = self._whole_index(ref)
+            head = self._parsed(lambda start, end: found[start:end])
         except FileNotFoundError:
             return True
         except BrokenIndex:
             return False
-        return found == self._index_data(ref)
+        return found == self._index_data(ref, structure=bool(head.structure))
 
     def names(self) -> set[str]:
         """Names of all files of shards and deleted rows, whether a version names them or not."""
@@ -197,8 +213,7 @@ class ShardStore:
     @staticmethod
     def strays(names: Iterable[str], refs: Iterable[ShardRef]) -> set[str]:
         """Names of files that belong to none of these shards, nor were made from one."""
-        named = {name for ref in refs for name in (ref.name, ref.deleted.name if ref.deleted else ref.name)}
-        stems = {_stem(name) for name in named}
+        stems = {_stem(name) for name in files_of(refs)}
         return {name for name in names if _stem(name) not in stems}
 
     def remove(self, names: Iterable[str]) -> None:
@@ -207,10 +222,10 @@ class ShardStore:
         Files derived from it are removed by `DerivedFiles.remove_orphans`.
         """
         gone = set(names)
-        stems = {_stem(name) for name in gone if name.startswith(f"{SHARDS}/")}
-        beside = {name for name in self.names() if _stem(name) in stems} if stems else set()
-        # Files made from a shard go last: after a kill they are still found by its name, or have no shard.
-        for name in [*sorted(gone), *sorted(beside - gone)]:
+        indexes = {index_name(name) for name in gone if name.startswith(f"{SHARDS}/")}
+        # An index goes last: after a kill it is still found by the name of its shard, or has no shard. Who
+        # writes one meanwhile looks for its shard afterwards.
+        for name in [*sorted(gone - indexes), *sorted(indexes)]:
             self._folder.delete(name)
 
     def sweep(self) -> int:
@@ -246,10 +261,11 @@ class ShardStore:
             plain = self._decrypted(ref)
             return Held(plain), io.BytesIO(plain), len(plain), ref.sha256
         if self._folder.is_local:
-            path = Path(self._folder.uri) / ref.name
-            stat = path.stat()
-            _check_size(ref, stat.st_size)
-            return Mapped(path), path, ref.bytes, f"{stat.st_ctime_ns} {stat.st_ino}"
+            path = Path(self._folder.uri, ref.name)
+            content = Mapped(path)
+            status = content.status()
+            _check_size(ref, status.st_size)
+            return content, path, ref.bytes, f"{status.st_ctime_ns} {status.st_ino}"
         data = self._whole(ref) if vectors else self._cached(ref)
         if isinstance(data, mmap.mmap):
             return Mapped(data), _file_of(data), len(data), ref.sha256
@@ -286,7 +302,7 @@ class ShardStore:
 
         return read_twice(self._folder, name, checked)
 
-    def _index_reader(self, ref: ShardRef) -> Callable[[int, int], bytes | memoryview]:
+    def _index_reader(self, ref: ShardRef) -> Read:
         """Reader of byte ranges of an index."""
         if self._spec.encryption is None:
             return partial(self._folder.read_range, index_name(ref.name))
@@ -302,13 +318,17 @@ class ShardStore:
         except GalleryDamaged:
             raise BrokenIndex from None
 
-    def _index_data(self, ref: ShardRef) -> bytes:
-        """Build the index of a shard from its file."""
+    def _parsed(self, read: Read) -> ShardIndex:
+        return ShardIndex.read(read, self._spec.dim, self._spec.stored_type)
+
+    def _index_data(self, ref: ShardRef, *, structure: bool = True) -> bytes:
+        """Build the index of a shard from its file. structure: false: as earlier code did."""
         content, file, size, _ = self._content(ref, vectors=False)
         shard = Shard(ref.name, self._check(file, size, ref.name, ref.rows), content, self._spec.dim)
         known = [name for name in (SUBJECT_ID, FACE_ID, MADE_OF) if name in shard.layout.texts]
         keys = pa.table({name: shard.text(name) for name in known})
-        return index_of(keys, shard.layout, ref.sha256, ref.bytes, size)
+        its = self._structure(content, shard.layout, size) if structure else ""
+        return index_of(keys, shard.layout, ref.sha256, ref.bytes, size, structure=its)
 
     def _index_file(self, ref: ShardRef, data: bytes | None = None) -> tuple[str, bytes]:
         """Name and bytes of the index of a shard, as they are stored."""
@@ -320,14 +340,14 @@ class ShardStore:
         try:
             size = draft.stat().st_size
             layout = self._check(draft, size, name, keys.num_rows)
-            sha256 = _digest_of(draft)
+            sha256, structure = _digest_of(draft), self._structure(Mapped(draft), layout, size)
             self._folder.adopt(name, draft)
         except FileNotFoundError:
             raise Purged.while_at_work() from None
         finally:
             draft.unlink(missing_ok=True)
         ref = ShardRef(name, keys.num_rows, size, sha256, attributes)
-        return self._indexed(ref, index_of(keys, layout, sha256, size, size))
+        return self._indexed(ref, index_of(keys, layout, sha256, size, size, structure=structure))
 
     def _upload(self, name: str, image: io.BytesIO, keys: pa.Table, attributes: tuple[str, ...]) -> ShardRef:
         view = image.getbuffer()
@@ -336,7 +356,9 @@ class ShardStore:
         data = bytes(cipher.encrypt(name, view) if cipher else view)
         self._write(name, data)
         ref = ShardRef(name, keys.num_rows, len(data), hashlib.sha256(data).hexdigest(), attributes)
-        return self._indexed(ref, index_of(keys, layout, ref.sha256, ref.bytes, len(view)))
+        structure = self._structure(Held(view), layout, len(view))
+        index = index_of(keys, layout, ref.sha256, ref.bytes, len(view), structure=structure)
+        return self._indexed(ref, index)
 
     def _indexed(self, ref: ShardRef, index: bytes) -> ShardRef:
         """Write the index of a new shard; if that fails the shard is removed, as no version will name it."""
@@ -357,6 +379,14 @@ class ShardStore:
 
     def _check(self, file: Path | BinaryIO, size: int, name: str, rows: int) -> Layout:
         return read_layout(file, size, name=name, spec=self._spec, gallery_id=self._id, rows=rows)
+
+    def _structure(self, content: Bytes, layout: Layout, size: int) -> str:
+        return structure_digest(content, layout, size, spec=self._spec, gallery_id=self._id)
+
+
+def files_of(refs: Iterable[ShardRef]) -> set[str]:
+    """Names of the files of shards and of their deleted rows."""
+    return {name for ref in refs for name in (ref.name, ref.deleted.name if ref.deleted else ref.name)}
 
 
 def _stem(name: str) -> str:

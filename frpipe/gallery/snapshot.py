@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from frpipe.core.distinct import distinct
 from frpipe.core.errors import GalleryError
 from frpipe.core.text import canonical_text
 from frpipe.gallery.byte_ranges import Guarded
@@ -81,8 +82,8 @@ class Snapshot:
         """Number of people with visible templates. Reads all ids, or 12 bytes a template of indexes."""
         with HashSpill() as spill:
             for ref in self.version.shards:
-                spill.add(np.unique(self.subject_hashes(ref, self.live_rows(ref))))
-            return sum(len(np.unique(np.concatenate(parts))) for parts in spill.ranges())
+                spill.add(distinct(self.subject_hashes(ref, self.live_rows(ref))))
+            return sum(len(distinct(np.concatenate(parts))) for parts in spill.ranges())
 
     def subject_hashes(self, ref: ShardRef, rows: NDArray[np.int64] | None) -> NDArray[np.uint64]:
         """Read the hashes of the people of some rows of a shard; None: of all rows."""
@@ -154,36 +155,37 @@ class Snapshot:
             if index is None or not index.ordered:
                 yield _filtered(self.table_of(ref, names, vectors=False), wanted)
                 continue
-            table = self._first(ref, page, last)
-            if table.num_rows:
-                yield table
-                ids = table[SUBJECT_ID].unique()
-                full = ids[people - 1].as_py() if len(ids) >= people > 0 else None
-                last = min(filter(None, (last, full)), default=None)
+            tables, ids = self._first(ref, page, last)
+            yield from tables
+            full = ids[people - 1] if len(ids) >= people > 0 else None
+            last = min(filter(None, (last, full)), default=None)
 
-    def _first(self, ref: ShardRef, page: _Page, last: str | None) -> pa.Table:
-        """Read the rows of the first people of a shard, with ids after `page.after` and up to `last`."""
+    def _first(
+        self, ref: ShardRef, page: _Page, last: str | None
+    ) -> tuple[Sequence[pa.Table], Sequence[str]]:
+        """Read the rows of the first people of a shard, with ids after `page.after` and up to `last`.
+
+        Returns the rows, and the ids of these people, ascending.
+        """
         shard = self.open(ref, vectors=False)
         start = shard.first_after(page.after) if page.after else 0
-        hidden, found = self.deleted_rows(ref), [self._none.select(page.names)]
-        seen, size, beyond = 0, max(_FIRST_ROWS, 2 * page.people), False
-        while start < ref.rows and not beyond:
+        hidden, seen = self.deleted_rows(ref), dict[str, None]()
+        found = []
+        size, beyond = max(_FIRST_ROWS, 2 * page.people), False
+        # One person more than is asked for: of the last one there may be further rows.
+        while start < ref.rows and not beyond and len(seen) <= page.people:
             end = min(start + size, ref.rows)
             if last is not None:
-                ids = shard.text(SUBJECT_ID, [(start, end)])
-                within = bisect_right(range(end - start), last, key=lambda at: ids[at].as_py())
+                within = bisect_right(shard.text(SUBJECT_ID, [(start, end)]).to_pylist(), last)
                 beyond, end = start + within < end, start + within
             rows = np.arange(start, end, dtype=np.int64)
             rows = np.setdiff1d(rows, hidden) if hidden.size else rows
             if rows.size:
                 found.append(_filtered(shard.table(page.names, rows), page.wanted))
-                seen += len(found[-1][SUBJECT_ID].unique())
-            # One person more than is asked for: of the last one there may be further rows.
-            if seen > page.people and _people(found) > page.people:
-                break
+                seen |= dict.fromkeys(found[-1][SUBJECT_ID].to_pylist())
             start, size = end, 2 * size
         self.check_cache()
-        return pa.concat_tables(found)
+        return found, tuple(seen)
 
     def _wanted(self, where: Mapping[str, str] | None) -> dict[str, str]:
         """Attributes that rows must have, in NFC. Raises GalleryError for a name that no template has."""
@@ -289,17 +291,8 @@ class Snapshot:
             raise GalleryError(f"there is no column {unknown[0]!r}", f"columns: {', '.join(known)}")
         return [name for name in columns if name != EMBEDDING]
 
-    @cached_property
-    def _none(self) -> pa.Table:
-        """A table without rows and vectors."""
-        return self._empty(False)
-
     def _empty(self, vectors: bool) -> pa.Table:
         return template_schema(self._store.dim, self.attributes, vectors=vectors).empty_table()
-
-
-def _people(tables: Sequence[pa.Table]) -> int:
-    return len(pa.chunked_array([c for t in tables for c in t[SUBJECT_ID].chunks], pa.string()).unique())
 
 
 def _filtered(table: pa.Table, wanted: Mapping[str, str]) -> pa.Table:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from frpipe.core.counted import counted
-from frpipe.core.errors import ConfigError, GalleryError
+from frpipe.core.errors import ConfigError, FrpipeError, GalleryError, StorageError
 from frpipe.core.kernel_names import Name
 from frpipe.gallery.catalog import ShardRef
 from frpipe.gallery.derived import (
@@ -59,6 +58,8 @@ _PIECE = 4096
 _SAMPLED = 2
 # The search that forms are made for before there is one: a unit of an identification, by its defaults.
 _CANDIDATES, _UNIT = 10, 4096
+# Making forms may fail in these ways without any harm to templates.
+_FAILURES = (ConfigError, GalleryError, StorageError, MemoryError)
 _NOT_TRUE = "it was derived from a shard and is not as it should be: delete it, searches make it anew"
 
 
@@ -215,8 +216,8 @@ class LowForms:
 class MadeForms:
     """Forms that were made before a search asked for them.
 
-    kernels: whose forms the gallery keeps.  made: files of forms.  lacking: files that are left for a search
-    to make.  why: for people, where none are kept.
+    kernels: whose forms the gallery keeps, as far as it is known.  made: files of forms.  lacking: files that
+    are left for a search to make.  why: for people, where none are made or something failed.
     """
 
     kernels: tuple[Name, ...] = ()
@@ -227,8 +228,9 @@ class MadeForms:
     def line(self) -> str:
         """The result for people."""
         if not self.kernels:
-            return f"forms      none are kept: {self.why}"
+            return f"forms      none made: {self.why}"
         left = f", {self.lacking:,} left for a search to make" if self.lacking else ""
+        left += f": {self.why}" if self.why else ""
         return f"forms      {counted(self.made, 'files')} of {' and '.join(self.kernels)} made{left}"
 
 
@@ -236,8 +238,16 @@ def make_forms(gallery: Gallery) -> MadeForms:
     """Make the forms that shards of the newest version lack, for the kernels whose forms are stored already.
 
     Where none are stored yet, a trial on a sample chooses the kernel, as a search of 4,096 probes for the
-    best 10 does, and its basis is stored. What cannot be stored is left to searches.
+    best 10 does, and its basis is stored. What cannot be made or stored is told, and left to searches: the
+    templates are in the gallery.
     """
+    try:
+        return _made_where_wanted(gallery)
+    except _FAILURES as error:
+        return MadeForms(why=_reason(error))
+
+
+def _made_where_wanted(gallery: Gallery) -> MadeForms:
     snapshot = gallery.snapshot()
     stored = stored_forms(gallery, snapshot)
     if stored is None:
@@ -245,10 +255,7 @@ def make_forms(gallery: Gallery) -> MadeForms:
     kinds = tuple(kind for kind in LOW if stored.lacking.get(kind, 1) < 1)
     if kinds:
         return _made(gallery, snapshot, kinds, cast("Basis", stored.basis))
-    try:
-        choice, refs = _chosen(snapshot, stored), typical_shards(snapshot.version.shards)
-    except GalleryError as error:
-        return MadeForms(why=error.message)
+    choice, refs = _chosen(snapshot, stored), typical_shards(snapshot.version.shards)
     if choice.basis is None or not store_basis(gallery, choice, stored, refs):
         return MadeForms(why="their basis cannot be stored" if choice.basis else choice.why)
     return _made(gallery, snapshot, (choice.name,), choice.basis)
@@ -267,17 +274,25 @@ def _made(gallery: Gallery, snapshot: Snapshot, kinds: tuple[Name, ...], basis: 
     """Make what is not there; a compaction that takes shards away meanwhile ends it."""
     there, digest = set(DerivedFiles(gallery.folder).names()), digest_of(basis.matrix)
     made = lacking = 0
+    why = ""
     for kind in kinds:
         wanted = [ref for ref in snapshot.version.shards if form_name(ref, digest, kind) not in there]
         before, lacking = made, lacking + len(wanted)
-        # What this machine cannot make is for others: the templates are in the gallery.
-        with suppress(ConfigError, GalleryError):
+        # What this machine cannot make is for others.
+        try:
             kernel = kernel_of(kind, basis)
             forms = LowForms(gallery, snapshot, kernel, basis, name=kind, most_bytes=0)
             for ref in wanted:
                 made += forms.store(ref)
+        except _FAILURES as error:
+            why = _reason(error)
         lacking -= made - before
-    return MadeForms(kinds, made, lacking)
+    return MadeForms(kinds, made, lacking, why)
+
+
+def _reason(error: Exception) -> str:
+    """What failed, for people."""
+    return error.message if isinstance(error, FrpipeError) else "there is not enough memory"
 
 
 def _lacking(snapshot: Snapshot, basis: str, names: set[str]) -> dict[str, float]:

@@ -24,8 +24,9 @@ from frpipe.cli.jobs.consolidate import main
 from frpipe.core.errors import FrpipeError, GalleryError
 from frpipe.gallery import lifecycle
 from frpipe.gallery.catalog import LogEntry
-from frpipe.gallery.external_sort import SPARE_BYTES, ExternalSort
+from frpipe.gallery.external_sort import SPARE_BYTES, ExternalSort, bounds_of
 from frpipe.gallery.gallery import Gallery
+from frpipe.gallery.packed import hashes
 from frpipe.gallery.schema import EMBEDDING, FACE_ID, SUBJECT_ID, vector_array
 from frpipe.gallery.snapshot import Snapshot
 from frpipe.io.output.features import Features
@@ -357,6 +358,27 @@ def test_a_limit_that_is_not_kept_to_is_said() -> None:
     assert "(more than the limit, 1.0 MB: a shard, or" in replace(kept, limit_bytes=10**6).line()
 
 
+@pytest.mark.parametrize("bucket_rows", [4, 100], ids=["buckets-in-a-bin", "bins-in-a-bucket"])
+@pytest.mark.parametrize("share", [0.16, 0.3])
+def test_no_pass_has_more_than_is_said_where_one_person_has_many_faces(
+    bucket_rows: int, share: float
+) -> None:
+    """Cuts fall beside the person, or the plan counts all of their faces on both sides."""
+    rows, mine = 20_000, int(20_000 * share)
+    for name in (f"heavy{number}" for number in range(6)):
+        names = [*(f"s{number}" for number in range(rows - mine)), *[name] * mine]
+        table = {SUBJECT_ID: names, EMBEDDING: vector_array(np.zeros((rows, 1), np.float32))}
+        survey = Survey(8, 4, grouped=False)
+        survey.take(0, pa.table(table))
+        limit, each = survey.bytes // 5, survey.bytes / rows
+        ranges, largest = survey.ranges(rows, bucket_rows, limit)
+        edges = [bounds_of(first, rows // bucket_rows)[0] for first, _ in ranges]
+        taken = np.searchsorted(np.array(edges, np.uint64), hashes(pa.array(names)), "right")
+        assert np.bincount(taken).max() * each <= largest + 1
+        assert largest <= limit or share > 0.2
+        assert len(ranges) <= 10
+
+
 def test_ranges_keep_to_the_limit_and_leave_out_nobody() -> None:
     rng = np.random.default_rng(4)
     survey = Survey(8, 4, grouped=False)
@@ -396,9 +418,17 @@ def test_a_small_disk_is_sorted_on_in_passes_that_leave_it_what_a_sort_must(
 )
 def test_workers_of_one_machine_share_its_limit(cpus: list[int], together: int) -> None:
     # The head of a cluster often has no CPU for workers.
-    room = Room.spread(1000, None, 8, [Node(float(each)) for each in cpus], None)
+    room = Room.spread(1000, 8, [Node(float(each)) for each in cpus], None)
     assert room is not None
     assert (room.workers, room.pass_bytes) == (8, 1000 // together)
+
+
+@pytest.mark.parametrize(
+    ("cpus", "workers"), [([2], 2), ([2, 0, 1], 3), ([1], None), ([0], None), ([], None)]
+)
+def test_there_are_no_more_workers_than_machines_have_cpus(cpus: list[int], workers: int | None) -> None:
+    room = Room.spread(1000, 64, [Node(float(each)) for each in cpus], None)
+    assert (room.workers if room is not None else None) == workers
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="it is not known how many files are open")

@@ -93,6 +93,13 @@ def test_list_is_sorted_deep_and_never_stale(folder: Folder) -> None:
     assert not folder.exists("b")
 
 
+def test_what_lies_directly_in_a_folder_is_listed_without_what_is_deeper(folder: Folder) -> None:
+    for name in ("v/2.json", "v/1.json", "v/deep/3.json", "v/deep/er/4", "v.txt", "vv/5"):
+        folder.write(name, b"x")
+    assert sorted(folder.children("v")) == ["1.json", "2.json", "deep"]
+    assert list(folder.children("absent")) == []
+
+
 def test_a_new_content_has_a_new_version(folder: Folder) -> None:
     folder.write("x", b"1")
     before = folder.entry("x")
@@ -124,7 +131,8 @@ def test_a_range_has_no_more_than_the_file(folder: Folder) -> None:
     folder.write("file", b"0123456789")
     folder.write("empty", b"")
     ranges = [("file", 2, 5), ("file", 8, 4096), ("file", 10, 20), ("file", 4096, 8192), ("empty", 0, 4096)]
-    assert [folder.read_range(*each) for each in ranges] == [b"234", b"89", b"", b"", b""]
+    ranges.append(("file", 4096, 10))
+    assert [folder.read_range(*each) for each in ranges] == [b"234", b"89", b"", b"", b"", b""]
     with pytest.raises(FileNotFoundError):
         folder.read_range("absent", 0, 10)
 

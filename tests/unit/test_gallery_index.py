@@ -17,15 +17,17 @@ import pyarrow as pa
 import pytest
 from gallery_rows import content, files, ids, people, spec
 
-from frpipe.gallery import byte_ranges, lifecycle
+from frpipe.core.errors import GalleryError
+from frpipe.gallery import byte_ranges, lifecycle, shard_store
 from frpipe.gallery.catalog import ShardRef
+from frpipe.gallery.document import sealed, unsealed
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.hash_spill import HashSpill
 from frpipe.gallery.packed import hashes
 from frpipe.gallery.persons import persons
 from frpipe.gallery.photos import MADE_OF, RunPhotos, made_of
 from frpipe.gallery.search_view import SearchView
-from frpipe.gallery.shard_store import ShardStore
+from frpipe.gallery.shard_store import ShardStore, index_name
 from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.local_store import LocalStore
 
@@ -205,6 +207,79 @@ def test_an_index_of_another_shard_is_none(gallery: Gallery) -> None:
     assert all(
         Gallery.open(gallery.uri).snapshot().show(who).num_rows == 2 for who in ids(100) if who != "p0007"
     )
+
+
+def _vectors(gallery: Gallery, **options: bool) -> bytes | str:
+    """The vectors of the only shard, or why they are refused."""
+    (ref,) = gallery.snapshot().version.shards
+    try:
+        return Gallery.open(gallery.uri).shard_store.open(ref, **options).vectors().tobytes()
+    except GalleryError as error:
+        return str(error)
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Gallery:
+    made = Gallery.create(str(tmp_path / "g"), spec())
+    lifecycle.enroll(made, [people(ids(30), Name=["a", None, "ü"] * 10)])
+    return made
+
+
+def test_a_search_parses_no_shard_whose_structure_is_as_it_was_indexed(
+    plain: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = content(plain.snapshot())
+    with monkeypatch.context() as patch:
+        patch.setattr(shard_store, "read_layout", None)
+        assert content(Gallery.open(plain.uri).snapshot()) == before
+    (path,) = Path(plain.uri).glob("shards/*.index")
+    path.unlink()
+    assert content(Gallery.open(plain.uri).snapshot()) == before
+
+
+def test_any_changed_byte_of_the_structure_is_judged_as_without_an_index(plain: Gallery) -> None:
+    (ref,) = plain.snapshot().version.shards
+    path, layout = Path(plain.uri) / ref.name, plain.shard_store.open(ref).layout
+    whole = path.read_bytes()
+    columns = {at for extent in layout.extents() for at in range(extent.offset, extent.end)}
+    structure = [at for at in range(len(whole)) if at not in columns and (whole[at] or at % 64 == 0)]
+    verdicts = set()
+    for at in structure[::17]:
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        verdicts.add(_vectors(plain))
+        assert _vectors(plain) == _vectors(plain, by_index=False), at
+    assert len(verdicts) > 1
+
+
+def test_a_shard_of_another_gallery_is_refused_whether_its_index_comes_along_or_not(
+    plain: Gallery, tmp_path: Path
+) -> None:
+    other = Gallery.create(str(tmp_path / "other"), spec())
+    lifecycle.enroll(other, [people(ids(30), seed=4, Name=["a", None, "ü"] * 10)])
+    for kind in ("h5", "index"):
+        (mine,), (theirs,) = (Path(each.uri).glob(f"shards/*.{kind}") for each in (plain, other))
+        shutil.copyfile(theirs, mine)
+        assert "are not the gallery's" in str(_vectors(plain))
+
+
+def test_a_shard_is_refused_by_a_gallery_of_another_recipe_though_its_index_fits(plain: Gallery) -> None:
+    path = Path(plain.uri) / "gallery.json"
+    facts = unsealed(path.read_bytes(), path.name)
+    path.write_bytes(sealed({**facts, "embedder_hash": "f" * 64}))
+    assert "embedder_hash is" in str(_vectors(Gallery.open(plain.uri)))
+
+
+def test_an_index_of_earlier_code_is_sound_and_the_next_compaction_writes_it_anew(plain: Gallery) -> None:
+    (ref,) = plain.snapshot().version.shards
+    path = Path(plain.uri) / index_name(ref.name)
+    now = path.read_bytes()
+    path.write_bytes(plain.shard_store._index_data(ref, structure=False))
+    assert path.read_bytes() != now and b"structure" not in path.read_bytes()
+    old = Gallery.open(plain.uri)
+    assert old.snapshot().show("p0007").num_rows == 1 and lifecycle.verify(old) == []
+    assert content(old.snapshot()) == content(plain.snapshot())
+    lifecycle.compact(old)
+    assert path.read_bytes() == now and lifecycle.verify(Gallery.open(plain.uri)) == []
 
 
 def test_an_index_goes_with_its_shard(gallery: Gallery) -> None:

@@ -22,6 +22,7 @@ import pytest
 from made_runs import Photo, made_run
 
 from frpipe.cli.main import main as frpipe
+from frpipe.core.errors import OutOfMemory, StorageError
 from frpipe.core.kernel_names import Wish
 from frpipe.gallery import lifecycle
 from frpipe.gallery.catalog import Purged, ShardRef
@@ -333,7 +334,7 @@ def test_where_forms_would_not_pay_none_are_made_and_it_is_said(
     tmp_path: Path, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     features = _enrolled(tmp_path / "new")
-    assert "forms      none are kept: so few templates" in _consolidated(gallery.uri, features).text()
+    assert "forms      none made: so few templates" in _consolidated(gallery.uri, features).text()
     monkeypatch.setenv("FRPIPE_GALLERY_KEY", KEY)
     secret = _gallery(tmp_path / "S", encryption="aes-256-gcm")
     assert "encrypted" in _consolidated(secret.uri, features).text()
@@ -348,8 +349,36 @@ def test_a_gallery_that_takes_no_forms_takes_templates_all_the_same(
 
     monkeypatch.setattr("frpipe.gallery.derived._fill", full)
     done = _consolidated(gallery.uri, _enrolled(tmp_path / "new"))
-    assert (done.added, done.forms.made) == (5, 0) and "none are kept" in done.text()
+    assert (done.added, done.forms.made) == (5, 0) and "none made" in done.text()
     assert not _derived(gallery)
+
+
+@pytest.mark.parametrize(
+    ("at", "error"),
+    [
+        ("stored_forms", StorageError("the disk does not answer")),
+        ("typical_rows", OutOfMemory("not enough memory")),
+        ("kernel_of", StorageError("the disk does not answer")),
+        ("LowForms.store", OutOfMemory("not enough memory")),
+        ("LowForms.store", MemoryError()),
+    ],
+)
+def test_templates_that_are_committed_stay_a_success_where_forms_fail(
+    low: None, tmp_path: Path, gallery: Gallery, monkeypatch: pytest.MonkeyPatch, at: str, error: Exception
+) -> None:
+    features = _enrolled(tmp_path / "new", 8)
+    if at != "typical_rows":
+        assert _consolidated(gallery.uri, _enrolled(tmp_path / "first")).forms.made
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"frpipe.jobs.low_forms.{at}", fail)
+        done = _consolidated(gallery.uri, features)
+    assert done.added and done.version and done.forms is not None and done.forms.made == 0
+    assert str(error) in next(line for line in done.text().splitlines() if line.startswith("forms"))
+    assert _consolidated(gallery.uri, features).forms.made
 
 
 def test_a_compaction_in_between_leaves_no_form_without_its_shard(

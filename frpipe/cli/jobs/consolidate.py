@@ -131,6 +131,6 @@ def _parser() -> argparse.ArgumentParser:
         help="temporary files (TMPDIR) of one machine at most: what needs more is done in passes, each of "
         "some people; the gallery is the same (default: at most four fifths of what is free)",
     )
-    add_workers(parser)
+    add_workers(parser, "passes at once (default: 8); never more than there are CPUs")
     add_run(parser)
     return parser

@@ -275,7 +275,7 @@ class Restoration:
             view = _view(gallery, replace(snapshot.version, shards=tuple(back)))
             barred = suppressed_rows(view, gallery.suppressions.read())
             hidden = sum(map(len, barred.values()))
-            after = hide_rows(view, gallery.shard_store, barred)
+            after = hide_rows(view, gallery.shard_store, barred, copied)
             if set(after) == set(snapshot.version.shards):
                 return None
             rows = sum(ref.live_rows for ref in after)
@@ -285,9 +285,8 @@ class Restoration:
             digests = gone_digests(gallery.gallery_id, snapshot, after) - stay
             return Proposal(after, entry_of(_RESTORE, note, counts, digests=digests))
 
-        done = transact(gallery, change)
-        # Copies of attempts that lost, and those of which every person is suppressed.
-        gallery.shard_store.remove(copied - {ref.name for ref in done.shards})
+        # What is copied and not named: in attempts that lost, and where every person is suppressed.
+        done = transact(gallery, change, copied)
         version = compact(gallery).version if self.compacted else done.number
         self._index(gallery)
         return replace(found, version=version, hidden=hidden, documents=newer)

@@ -19,7 +19,7 @@ import pyarrow as pa
 from frpipe.io.manifest.photo_rules import Cause, LeftOut, PhotoRules, are_plain, may_be_listed
 from frpipe.io.manifest.roots import Roots
 from frpipe.io.storage import uri as uris
-from frpipe.io.storage.failure import explained
+from frpipe.io.storage.failure import Explained
 from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.listed import NAME, in_blocks
 
@@ -99,7 +99,7 @@ class PhotoListing:
             names = (name for block in self._folder.walk_blocks() for name in block[NAME].to_pylist())
             yield from filter(self._takes, names)
             return
-        with explained(self._folder.uri):
+        with Explained(self._folder.uri):
             yield from filter(self._matching, self._walked())
 
     def blocks(self, guesses: Sequence[str] | None = None) -> Iterator[pa.Table]:
@@ -116,7 +116,7 @@ class PhotoListing:
     def _stated(self) -> Iterator[tuple[str, int, str]]:
         """Iterate over photos of a local disk, with size and version; those that are gone by then are not."""
         root = uris.split(self._folder.uri)[1]
-        with explained(self._folder.uri):
+        with Explained(self._folder.uri):
             for name in self.names():
                 if not may_be_listed(name, is_local=True):
                     self.unreadable += 1

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from frpipe.core.counted import counted
+from frpipe.core.distinct import distinct
 from frpipe.core.text import alike, canonical_text, likeness
 from frpipe.core.text_column import canonical_column
 
@@ -58,7 +59,7 @@ class Survey:
         """Say how many people there are, where some are named. rows: of the whole manifest."""
         if self._count:
             least = "at least " if self._full else ""
-            people = len(np.unique(self._ids()[:, 1]))
+            people = len(distinct(self._ids()[:, 1]))
             yield f"people: {least}{people:,}; {self._without:,} of {rows:,} rows name nobody"
 
     def remarks(self, people: Callable[[], Iterable[pa.Array]] | None = None) -> Iterator[str]:

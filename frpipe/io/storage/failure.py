@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import errno
 import io
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import Enum
+from types import TracebackType
 from typing import BinaryIO
 
 from frpipe.core.errors import FrpipeError, StorageError
@@ -104,17 +103,30 @@ def says_present(error: BaseException) -> bool:
     return isinstance(error, FileExistsError) or not _PRESENT_CODES.isdisjoint(codes_of(error))
 
 
-@contextmanager
-def explained(uri: str) -> Iterator[None]:
-    """Turn what storage libraries raise into StorageError; absent and present files pass as they are."""
-    try:
-        yield
-    except (FrpipeError, FileNotFoundError, FileExistsError):
-        raise
-    except Exception as error:
+class Explained:
+    """Context that turns what storage libraries raise into StorageError.
+
+    Absent and present files pass as they are. No generator: look-ups read a few small pieces of many files.
+    """
+
+    __slots__ = ("_uri",)
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not isinstance(error, Exception) or isinstance(
+            error, (FrpipeError, FileNotFoundError, FileExistsError)
+        ):
+            return
         if type(error).__module__ == "builtins" and not isinstance(error, (OSError, UnicodeError)):
-            raise
-        raise storage_error(error, uri) from error
+            return
+        raise storage_error(error, self._uri) from error
 
 
 def storage_error(error: BaseException, uri: str) -> StorageError:
@@ -175,11 +187,11 @@ class ExplainedFile(io.RawIOBase):
         return len(data)
 
     def read(self, count: int = -1) -> bytes:
-        with explained(self._uri):
+        with Explained(self._uri):
             return self._file.read(count)
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        with explained(self._uri):
+        with Explained(self._uri):
             return self._file.seek(offset, whence)
 
     def tell(self) -> int:

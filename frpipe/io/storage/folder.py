@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
 from frpipe.io.storage import uri as uris
-from frpipe.io.storage.failure import ExplainedFile, explained
+from frpipe.io.storage.failure import Explained, ExplainedFile
 from frpipe.io.storage.local_store import LocalStore
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class _Store(Protocol):
     def open(self, name: str, ahead: int | None) -> BinaryIO: ...
     def read_range(self, name: str, start: int, end: int) -> bytes: ...
     def names(self, sub: str, hidden: bool) -> Iterator[str]: ...
+    def children(self, sub: str) -> list[str]: ...
     def entries(self, sub: str, hidden: bool) -> Iterator[tuple[str, int, str]]: ...
     def stat(self, name: str) -> tuple[int, str]: ...
     def sweep(self, older_than_s: float, of: Callable[[str], bool]) -> int: ...
@@ -72,17 +73,17 @@ class Folder:
 
     def read(self, name: str) -> bytes:
         """Read all bytes of a file."""
-        with explained(self.uri):
+        with Explained(self.uri):
             return self._store.read(_checked(name))
 
     def write(self, name: str, data: bytes) -> None:
         """Put a file in place, over an older one if there is one, and make it durable."""
-        with explained(self.uri):
+        with Explained(self.uri):
             self._store.write(_checked(name), data)
 
     def publish(self, name: str, source: Path) -> None:
         """Put a finished local file in place, as `write` does; it stays where it is."""
-        with explained(self.uri):
+        with Explained(self.uri):
             self._store.publish(_checked(name), source)
 
     def draft(self, name: str) -> Path | None:
@@ -90,12 +91,12 @@ class Folder:
 
         It is hidden from `list`. What a killed writer leaves is removed by `sweep`.
         """
-        with explained(self.uri):
+        with Explained(self.uri):
             return LocalStore(self.uri).draft(_checked(name)) if self.is_local else None
 
     def adopt(self, name: str, source: Path) -> None:
         """Put a local file in place, as `publish` does, but moved where it can be; it is gone afterwards."""
-        with explained(self.uri):
+        with Explained(self.uri):
             self._store.adopt(_checked(name), source)
 
     def create(self, name: str, data: bytes) -> bool:
@@ -104,28 +105,28 @@ class Folder:
         An object store that loses its answer to us may say False although the object is ours. One that does
         not keep the promise is refused by name, before anything is written: StorageError.
         """
-        with explained(self.uri):
+        with Explained(self.uri):
             return self._store.create(_checked(name), data)
 
     def exists(self, name: str) -> bool:
         """Whether there is a file of this name."""
-        with explained(self.uri):
+        with Explained(self.uri):
             return self._store.exists(_checked(name))
 
     def delete(self, name: str) -> None:
         """Remove a file for good: no loss of power brings it back. A file that is not there is no error."""
-        with explained(self.uri):
+        with Explained(self.uri):
             self._store.delete([_checked(name)])
 
     def delete_all(self, names: Iterable[str]) -> None:
         """Remove many files, as `delete`."""
-        with explained(self.uri):
+        with Explained(self.uri):
             self._store.delete(map(_checked, names))
 
     def clear(self, sub: str) -> None:
         """Remove all files below a folder inside, and the folders that are then empty, itself included."""
         self.delete_all(entry.name for entry in self.list(sub))
-        with explained(self.uri):
+        with Explained(self.uri):
             self._store.prune(_checked(sub))
 
     def open(self, name: str, ahead: int | None = None) -> BinaryIO:
@@ -133,13 +134,13 @@ class Folder:
 
         ahead: bytes that a store is asked for beyond those that are read; None: many, for a reader of all.
         """
-        with explained(self.uri):
+        with Explained(self.uri):
             file = self._store.open(_checked(name), ahead)
         return file if self.is_local else cast(BinaryIO, ExplainedFile(file, self.uri))
 
     def read_range(self, name: str, start: int, end: int) -> bytes:
         """Read the bytes of a file from `start` up to `end`, which lie in it."""
-        with explained(self.uri):
+        with Explained(self.uri):
             return self._store.read_range(_checked(name), start, end)
 
     def list(self, sub: str = "", *, hidden: bool = False) -> list[Entry]:
@@ -147,7 +148,7 @@ class Folder:
 
         Names are relative to this folder, also where `sub` is given. A folder that is not there is empty.
         """
-        with explained(self.uri):
+        with Explained(self.uri):
             found = self._store.entries(_checked(sub) if sub else "", hidden)
             return sorted(Entry(*each) for each in found)
 
@@ -156,7 +157,7 @@ class Folder:
 
         Local files are not asked for their sizes, which takes most of the time of `list`.
         """
-        with explained(self.uri):
+        with Explained(self.uri):
             yield from self._store.names(_checked(sub) if sub else "", hidden)
 
     def walk_blocks(self, guesses: Sequence[str] | None = None) -> Iterator[pa.Table]:
@@ -165,20 +166,29 @@ class Folder:
         guesses: sorted names, such as were there before, from which a store may be asked for names while
         those before them are read; None: none are known. They change nothing about what comes, nor its order.
         """
-        with explained(self.uri):
+        with Explained(self.uri):
             yield from self._store.blocks(guesses)
+
+    def children(self, sub: str) -> Sequence[str]:
+        """List the names of what lies directly in a folder inside, in no order; none where it is not there.
+
+        They are relative to that folder, hidden ones and those of folders among them: nothing is asked of
+        what is named.
+        """
+        with Explained(self.uri):
+            return self._store.children(_checked(sub))
 
     def everything(self) -> Iterator[tuple[str, bool]]:
         """Iterate over every name below, hidden too, and whether it can be read as a file of this folder.
 
         False: a link to a folder, which is not followed, or what is no file (a broken link, a socket).
         """
-        with explained(self.uri):
+        with Explained(self.uri):
             yield from self._store.everything()
 
     def entry(self, name: str) -> Entry:
         """Read size and version of one file."""
-        with explained(self.uri):
+        with Explained(self.uri):
             return Entry(name, *self._store.stat(_checked(name)))
 
     def child(self, sub: str) -> Folder:
@@ -190,7 +200,7 @@ class Folder:
 
         of: whether those of a file of this name go.
         """
-        with explained(self.uri):
+        with Explained(self.uri):
             return self._store.sweep(older_than_s, of)
 
     @cached_property
@@ -204,7 +214,6 @@ class Folder:
 
 
 def _checked(name: str) -> str:
-    path = PurePosixPath(name)
-    if not name or path.is_absolute() or ".." in path.parts or str(path) != name:
+    if not {"", ".", ".."}.isdisjoint(name.split("/")):
         raise ValueError("names in a folder are relative and have no empty, '.' or '..' segments")
     return name

@@ -175,6 +175,10 @@ class RemoteStore:
             return
         yield from joined(self._below_root(each) for each in self._listing("").at_once(guesses))
 
+    def children(self, sub: str) -> list[str]:
+        start = len(sub) + 1
+        return [*{name[start:].partition("/")[0] for name in self.names(sub, hidden=True)}]
+
     def everything(self) -> Iterator[tuple[str, bool]]:
         for name, _, _ in self._found(""):
             yield name, True

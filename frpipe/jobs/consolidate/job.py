@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from frpipe.core.counted import counted
+from frpipe.core.distinct import distinct
 from frpipe.core.errors import ConfigError, GalleryMismatch, InvariantError, OutputError
 from frpipe.core.sizing import GalleryLoad, consolidate_bytes, spill_bytes
 from frpipe.core.text_column import canonical_column
@@ -116,7 +117,7 @@ class Consolidation:
     are stored in the form of the kernels that search them, too, once they are committed.
 
     runtime: where passes are done at the same time; None: one after the other, in this process.  workers: at
-    most; None: one for each CPU.  scratch_bytes: of temporary files on one machine at once; None:
+    most, and one for each CPU; None: eight.  scratch_bytes: of temporary files on one machine at once; None:
     at most four fifths of what is free. None of these changes what the gallery gets.
     """
 
@@ -359,7 +360,7 @@ class Consolidation:
                 # Forked processes of this machine, unless there is a cluster already.
                 executor = None if dry else stack.enter_context(runtime.open(small=True))
                 nodes = executor.nodes if executor is not None else runtime.nodes(small=True)
-                room = Room.spread(limit, self.workers, most, nodes, executor)
+                room = Room.spread(limit, most, nodes, executor)
                 if room is not None:
                     room.forked = runtime.is_local(small=True)
             if room is None and self._most_bytes(source, spec, barred, limit) > limit:
@@ -403,10 +404,10 @@ class Consolidation:
                 survey.take(part, given, table.filter(table[GATED].is_valid()) if self.gate else None)
             rows += given.num_rows
             if self._kind != "all":
-                people.append(np.unique(subject_hashes(given)))
+                people.append(distinct(subject_hashes(given)))
         self._check(source, count)
         if self._kind != "all":
-            rows = len(np.unique(np.concatenate(people)))
+            rows = len(distinct(np.concatenate(people)))
         plain = replace(
             self,
             say=_silent,

@@ -79,15 +79,12 @@ class Room:
         return cls(limit, 1, limit)
 
     @classmethod
-    def spread(
-        cls, limit: int, workers: int | None, most: int, nodes: Sequence[Node], executor: Executor | None
-    ) -> Room | None:
+    def spread(cls, limit: int, most: int, nodes: Sequence[Node], executor: Executor | None) -> Room | None:
         """Room on the machines of an executor; None: they hold one worker or none.
 
-        workers: None: as many as they hold.  most: of them.
+        most: of them; no more than the machines have CPUs for, as the gallery is the same with fewer.
         """
-        held = sum(math.floor(node.cpus) for node in nodes)
-        count = min(held if workers is None else workers, most)
+        count = min(sum(math.floor(node.cpus) for node in nodes), most)
         if count < _LEAST:
             return None
         pool = allocate_one("consolidate", count, nodes)

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from frpipe.core.distinct import distinct
 from frpipe.gallery.external_sort import bounds_of, buckets_of
 from frpipe.gallery.schema import EMBEDDING
 from frpipe.jobs.consolidate.reading import SubjectRange, subject_hashes
@@ -46,7 +47,7 @@ class Survey:
         if table.num_rows:
             self.rows += table.num_rows
             self._bytes += counts * self.row_bytes(table)
-            self._people.append(np.unique(found))
+            self._people.append(distinct(found))
         if kept_out is not None:
             counts = counts + np.bincount(_bins_of(subject_hashes(kept_out)), minlength=_BINS)
         if counts.any():
@@ -69,7 +70,7 @@ class Survey:
 
     def people(self) -> Hashes:
         """Hashes of all people, sorted, each once."""
-        self._people = [np.unique(np.concatenate([np.zeros(0, np.uint64), *self._people]))]
+        self._people = [distinct(np.concatenate([np.zeros(0, np.uint64), *self._people]))]
         return self._people[0]
 
     def range_of(self, low: int, high: int) -> SubjectRange:
@@ -87,26 +88,55 @@ class Survey:
     def ranges(
         self, rows: int, bucket_rows: int, most_bytes: int, least: int = 1
     ) -> tuple[list[tuple[int, int]], int]:
-        """Cut the buckets of so many rows into passes of about `most_bytes` at most, and at least `least`.
+        """Cut the buckets of so many rows into passes of `most_bytes` at most, and at least `least`.
 
         Of each pass the first bucket and the one behind the last; and the bytes of the largest pass, which
-        are more than `most_bytes` where a bucket, or a person, has more alone.
+        are more than `most_bytes` where a bucket, or a person, has more alone. All rows of a bin may be of
+        one person, on either side of a cut: a pass counts the bins that it has any part of.
         """
         buckets = max(1, buckets_of(rows, bucket_rows))
         edges = [bounds_of(number, buckets)[0] for number in range(buckets)] + [1 << 64]
-        ends = np.cumsum(self.bytes_between(edges))
+        ends, bins = np.cumsum(self.bytes_between(edges)), _WholeBins(self._bytes, edges)
         total = float(ends[-1])
-        passes = min(buckets, max(least, -(-int(total) // max(1, most_bytes))))
+        first = passes = min(buckets, max(least, -(-int(total) // max(1, most_bytes))))
         while True:
             targets = [total * (n / passes) * (1 - 1e-9) for n in range(1, passes)]
             inner = np.searchsorted(ends, targets) + 1 if passes < buckets else np.arange(1, buckets)
             cuts = np.unique(np.concatenate([[0], inner, [buckets]]).clip(0, buckets))
-            sizes = np.diff(np.concatenate([[0.0], ends])[cuts])
-            if passes >= buckets or bool(((sizes <= most_bytes) | (np.diff(cuts) == 1)).all()):
+            if bool(((bins.bytes(cuts) <= most_bytes) | (np.diff(cuts) == 1)).all()):
                 break
             passes = min(buckets, passes + max(1, passes // 16))
+            if passes > 2 * first or passes == buckets:
+                # Equal passes would have to be as small as who has most faces needs.
+                cuts = bins.packed(most_bytes)
+                break
         pairs = list(zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True))
-        return pairs, int(sizes.max(initial=0))
+        return pairs, int(bins.bytes(cuts).max(initial=0))
+
+
+class _WholeBins:
+    """Bytes of the bins that lie in a range of buckets, also where only a part of a bin does.
+
+    edges: of the buckets.
+    """
+
+    def __init__(self, per_bin: NDArray[np.float64], edges: Sequence[int]) -> None:
+        below = np.concatenate([[0.0], np.cumsum(per_bin)])
+        self._before = below[[edge >> _BIN_BITS for edge in edges]]
+        self._behind = below[[-(-edge >> _BIN_BITS) for edge in edges]]
+
+    def bytes(self, cuts: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Bytes of each of the passes between cuts, at most."""
+        found: NDArray[np.float64] = self._behind[cuts[1:]] - self._before[cuts[:-1]]
+        return found
+
+    def packed(self, most: int) -> NDArray[np.int64]:
+        """Cuts of passes that take one bucket after another while there is room."""
+        cuts, last = [0], len(self._before) - 1
+        while cuts[-1] < last:
+            end = int(np.searchsorted(self._behind, self._before[cuts[-1]] + most, "right")) - 1
+            cuts.append(min(last, max(cuts[-1] + 1, end)))
+        return np.array(cuts)
 
 
 def _bins_of(found: Hashes) -> NDArray[np.int64]:

@@ -61,20 +61,21 @@ def mend(
     """
     runs = runs_of(gallery, uris)
     found: list[Diagnosis] = []
+    written: set[str] = set()
 
     def change(snapshot: Snapshot) -> Proposal | None:
         found[:] = [_diagnosis(snapshot, runs, most, checks)]
         gone = _to_go(found[0])
         if not gone:
             return None
-        shards = hide_rows(snapshot, gallery.shard_store, gone)
+        shards = hide_rows(snapshot, gallery.shard_store, gone, written)
         rows = sum(map(len, gone.values()))
         digests = gone_digests(gallery.gallery_id, snapshot, shards)
         names = ", ".join(each.name for each in found[0].findings if each.mend and each.count)
         entry = entry_of("doctor", names, {"superseded": rows, "deleted": rows}, digests=digests)
         return Proposal(shards, entry)
 
-    version = transact(gallery, change)
+    version = transact(gallery, change, written)
     seen = found[0]
     gone = sum(map(len, _to_go(seen).values()))
     return Diagnosis(version.number, seen.templates, seen.runs, seen.findings, gone)

@@ -42,6 +42,10 @@ class Vanished(Protocol):
         """(rows,) bool: which of some ids are theirs."""
         ...
 
+    def few(self) -> Sequence[pa.Array] | None:
+        """Their ids; None where they are too many to hold."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Publication:

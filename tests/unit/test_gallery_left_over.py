@@ -365,3 +365,23 @@ def test_lists_of_deleted_rows_that_a_lost_restore_brought_are_gone(
     Restoration(backups, Folder.at(gallery.uri), over=True).run()
     monkeypatch.undo()
     only_what_versions_name(gallery)
+
+
+def test_compactions_that_come_again_and_again_let_a_long_writer_commit(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each attempt of it takes longer than until the next compaction, which notes what it finds."""
+    read = SuppressionList.read
+
+    def slow(suppressions: SuppressionList) -> Any:
+        if suppressions is writer.suppressions:
+            lifecycle.compact(Gallery.open(gallery.uri), grace=DAY)
+        return read(suppressions)
+
+    writer = Gallery.open(gallery.uri)
+    rival_commits_first(writer, monkeypatch)
+    monkeypatch.setattr(SuppressionList, "read", slow)
+    monkeypatch.setattr(commit, "_TRIES", 4)
+    assert lifecycle.enroll(writer, [people(["p0003", "new"], seed=5)], "replace").added
+    monkeypatch.undo()
+    assert lifecycle.verify(gallery) == []

@@ -257,6 +257,10 @@ class Catalog:
         except FileNotFoundError:
             return self._logged(version.number) == version.commit
 
+    def is_of_no_version(self, version: Version) -> bool:
+        """Whether its commit is to be withdrawn: the log has another one under its number."""
+        return self._logged(version.number) not in {None, version.commit}
+
     def trace(self, number: int) -> tuple[str, str] | None:
         """Commit and time of a version, also of one that was purged; None where there never was one."""
         try:

@@ -15,7 +15,7 @@ from frpipe.core.errors import GalleryConflict, StorageError
 from frpipe.gallery.catalog import LogEntry, Purged, ShardRef, Version, subject_digest
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.schema import SUBJECT_ID
-from frpipe.gallery.shard_store import ShardStore, files_of
+from frpipe.gallery.shard_store import DELETED, ShardStore, files_of
 from frpipe.gallery.snapshot import Snapshot
 
 _TRIES = 100
@@ -42,11 +42,15 @@ def transact(
     when others were first a hundred times.
 
     written: names of the files that all attempts have written, to which `change` adds. At the end, also at
-    one by an error, those that the version does not name are removed: no other will name them.
+    one by an error, those that the version does not name are removed: no other will name them. Lists of
+    deleted rows are of one attempt, and go before the next.
     """
+    written = set() if written is None else written
     named: Sequence[ShardRef] = ()
     try:
         for attempt in range(_TRIES):
+            # A compaction that finds lists of lost attempts notes them, in a version, so that this one loses.
+            _remove(gallery, written, {name for name in written if name.startswith(DELETED)})
             snapshot = gallery.snapshot()
             try:
                 proposal = change(snapshot)
@@ -69,10 +73,18 @@ def transact(
             f"other writers changed the gallery first, {_TRIES} times", "run again when it is less busy"
         )
     finally:
-        if written:
-            # What storage refuses to remove is left for a compaction, as what a killed writer has written.
-            with suppress(StorageError):
-                gallery.shard_store.remove(written - files_of(named))
+        _remove(gallery, written, written - files_of(named))
+
+
+def _remove(gallery: Gallery, written: set[str], gone: set[str]) -> None:
+    """Remove some of the files that were written, which no version will name.
+
+    What storage refuses to remove is left for a compaction, as what a killed writer has written.
+    """
+    if gone:
+        with suppress(StorageError):
+            gallery.shard_store.remove(gone)
+            written -= gone
 
 
 def hide_rows(

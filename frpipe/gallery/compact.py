@@ -20,6 +20,7 @@ from frpipe.gallery.commit import Proposal, transact
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.outcome import Outcome
 from frpipe.gallery.schema import EMBEDDING, FACE_ID, SUBJECT_ID, vectors_of
+from frpipe.gallery.shard_store import is_of_a_writer
 from frpipe.gallery.shard_writer import ShardWriter
 from frpipe.gallery.snapshot import Snapshot
 
@@ -36,8 +37,8 @@ def compact(gallery: Gallery, *, note: str = "", grace: timedelta = timedelta(0)
 
     grace: versions that were the newest within this time stay, with all their files, so that their readers
     can finish; so do files that no version names, since a writer may be about to name them: they go with the
-    version that was the newest when a compaction first saw them. `Outcome.kept_until` is when the last of all
-    these is due: the same call then removes them.
+    version that was the newest when a compaction first saw them, and drafts when they are as old.
+    `Outcome.kept_until` is when the last of all these versions is due: the same call then removes them.
     """
     stale: set[str] = set()
     written: set[str] = set()
@@ -78,7 +79,7 @@ def compact(gallery: Gallery, *, note: str = "", grace: timedelta = timedelta(0)
     if grace:
         # Files first: after a crash only the versions that go still tell which files are stale.
         gallery.shard_store.remove(stale)
-        gallery.shard_store.derived.remove_orphans()
+        gallery.shard_store.sweep(grace)
     for number in gallery.catalog.numbers():
         if number <= version.purged:
             gallery.catalog.retire(number)
@@ -153,12 +154,18 @@ def _most_alike(sizes: Sequence[int], full: int) -> int:
 
 
 def _readable(gallery: Gallery, head: Version) -> list[Version]:
-    """Versions whose documents are there, oldest first, up to the head; also those that `purged` names."""
+    """Versions whose documents are there, oldest first, up to the head; also those that `purged` names.
+
+    A document under the number of a purged version, of a writer that was killed before it withdrew it, is
+    none: that writer had slept, and knew nothing of the versions behind.
+    """
     found = []
     for number in gallery.catalog.numbers():
         if number < head.number:
             with suppress(FileNotFoundError):
-                found.append(gallery.catalog.read(number))
+                version = gallery.catalog.read(number)
+                if number > head.purged or not gallery.catalog.is_of_no_version(version):
+                    found.append(version)
     return [*found, head]
 
 
@@ -196,10 +203,13 @@ def _stale(
 def _unnamed(
     gallery: Gallery, present: set[str], versions: list[Version], shards: list[ShardRef]
 ) -> set[str]:
-    """Files that no version names, and that no compaction has seen before."""
+    """Files of writers that no version names, and that no compaction has seen before.
+
+    What else lies there is not noted: its name may be of a person, or no text.
+    """
     named = [ref for version in versions for ref in version.shards]
     seen = {name for version in versions for name in version.unnamed}
-    return gallery.shard_store.strays(present, [*named, *shards]) - seen
+    return set(filter(is_of_a_writer, gallery.shard_store.strays(present, [*named, *shards]) - seen))
 
 
 def _rewritten(gallery: Gallery, snapshot: Snapshot) -> tuple[list[ShardRef], int]:

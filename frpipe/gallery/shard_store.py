@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import mmap
+import re
 import secrets
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -35,6 +37,7 @@ from frpipe.io.storage.folder import Folder
 
 DELETED = "deleted"
 INDEX = ".index"
+_OF_A_WRITER = re.compile(rf"{SHARDS}/[0-9a-f]{{20}}(?:\.h5|\{INDEX})|{DELETED}/[0-9a-f]{{20}}\.bin")
 _MOST_LAYOUTS = 4096
 # Columns of a shard lie side by side: what is read of one takes the next with it, and no vectors.
 _AHEAD = 1 << 18
@@ -228,12 +231,12 @@ class ShardStore:
         for name in [*sorted(gone - indexes), *sorted(indexes)]:
             self._folder.delete(name)
 
-    def sweep(self) -> int:
+    def sweep(self, older_than: timedelta = timedelta(0)) -> int:
         """Remove drafts of killed writers, then files derived from shards that are gone.
 
-        A writer at work starts again.
+        A writer at work on such a draft starts again.
         """
-        swept = self._folder.child(SHARDS).sweep(0.0)
+        swept = self._folder.child(SHARDS).sweep(older_than.total_seconds())
         return swept + self.derived.remove_orphans()
 
     @property
@@ -387,6 +390,11 @@ class ShardStore:
 def files_of(refs: Iterable[ShardRef]) -> set[str]:
     """Names of the files of shards and of their deleted rows."""
     return {name for ref in refs for name in (ref.name, ref.deleted.name if ref.deleted else ref.name)}
+
+
+def is_of_a_writer(name: str) -> bool:
+    """Whether a file has the name of a shard, an index or a list of deleted rows."""
+    return _OF_A_WRITER.fullmatch(name) is not None
 
 
 def _stem(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -9,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gallery_rows import content, ids, only_what_versions_name, people, spec
+from gallery_rows import content, ids, only_what_versions_name, people, rival_commits_first, spec
 
 from frpipe.core.errors import GalleryConflict, StorageError
 from frpipe.gallery import commit, lifecycle
+from frpipe.gallery.backups.restoring import Restoration
+from frpipe.gallery.backups.taking import back_up
 from frpipe.gallery.catalog import Catalog, Purged, Version
 from frpipe.gallery.document import sealed, unsealed
 from frpipe.gallery.gallery import Gallery
@@ -283,3 +286,102 @@ def test_what_a_version_says_to_be_unnamed_is_no_path_to_other_files(gallery: Ga
     for grace in (DAY, MOMENT):
         lifecycle.compact(Gallery.open(gallery.uri), grace=grace)
     assert outside.exists() and lifecycle.verify(Gallery.open(gallery.uri)) == []
+
+
+def test_a_compaction_that_slept_through_another_gives_no_files_of_later_writers_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It wakes, takes a number that looks free as its version was purged, and dies before it withdraws.
+
+    What it lists as unnamed then is also of a writer with a newer base, which would name it.
+    """
+    gallery = Gallery.create(str(tmp_path / "g"), spec())
+    for start in (0, 40, 80):
+        # Full shards: a compaction leaves them as they are.
+        lifecycle.enroll(gallery, [people(ids(35, start))], "append")
+    sleeper, writer = Gallery.open(gallery.uri), Gallery.open(gallery.uri)
+    asleep = [sleeper.snapshot()]
+    lifecycle.enroll(gallery, [people(["other"])], "append")
+    lifecycle.compact(gallery)
+    lifecycle.enroll(gallery, [people(["another"])], "append")
+    commit_now, snapshot_now, logged_now = Catalog.commit, Gallery.snapshot, Catalog._logged
+
+    def logged(catalog: Catalog, number: int) -> str | None:
+        if catalog is sleeper.catalog:
+            raise _Killed
+        return logged_now(catalog, number)
+
+    def commit_late(catalog: Catalog, version: Version) -> bool:
+        if catalog is writer.catalog and asleep:
+            with monkeypatch.context() as patch:
+                patch.setattr(Gallery, "snapshot", lambda it: asleep.pop() if asleep else snapshot_now(it))
+                patch.setattr(Catalog, "_logged", logged)
+                patch.setattr(ShardStore, "remove", lambda *_: None)
+                with pytest.raises(_Killed):
+                    lifecycle.compact(sleeper, grace=DAY)
+            assert (Path(gallery.uri) / "versions" / "000000004.json").exists()
+            lifecycle.compact(Gallery.open(gallery.uri), grace=DAY)
+        return commit_now(catalog, version)
+
+    monkeypatch.setattr(Catalog, "commit", commit_late)
+    assert lifecycle.enroll(writer, [people(["late"])], "append").added == 1
+    monkeypatch.undo()
+    assert gallery.snapshot().show("late").num_rows == 1 and lifecycle.verify(gallery) == []
+
+
+@pytest.mark.parametrize("name", [b"\xff.h5", "Zoë Müller.h5".encode(), b"a\nb.bin", b"%2F#.index"])
+def test_files_that_no_writer_made_are_neither_noted_nor_removed_with_a_grace_time(
+    gallery: Gallery, name: bytes
+) -> None:
+    """Their names may be of people, or no text."""
+    path = os.path.join(os.fsencode(gallery.uri), b"shards", name)  # noqa: PTH118 - it may be no UTF-8
+    descriptor = os.open(path, os.O_CREAT | os.O_WRONLY)
+    os.close(descriptor)
+    before = gallery.snapshot().number
+    for grace in (DAY, DAY, MOMENT):
+        lifecycle.compact(gallery, grace=grace)
+    assert gallery.catalog.head().unnamed == ()
+    assert gallery.snapshot().number <= before + 2
+    assert os.path.exists(path)  # noqa: PTH110
+
+
+def test_drafts_of_killed_writers_go_once_they_are_older_than_the_grace_time(gallery: Gallery) -> None:
+    drafts = [gallery.folder.draft(f"shards/{digit * 20}.h5") for digit in "ab"]
+    assert drafts[0] is not None and drafts[1] is not None
+    long_ago = time.time() - 2 * DAY.total_seconds()
+    os.utime(drafts[0], (long_ago, long_ago))
+    lifecycle.compact(gallery, grace=DAY)
+    assert [draft.exists() for draft in drafts if draft] == [False, True]
+
+
+def test_lists_of_deleted_rows_that_a_lost_restore_brought_are_gone(
+    gallery: Gallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lifecycle.delete(gallery, ["p0003", "p0013"])
+    backups = Folder.at(str(tmp_path / "backups"))
+    back_up(gallery, backups)
+    lifecycle.compact(gallery)
+    rival_commits_first(gallery, monkeypatch)
+    Restoration(backups, Folder.at(gallery.uri), over=True).run()
+    monkeypatch.undo()
+    only_what_versions_name(gallery)
+
+
+def test_compactions_that_come_again_and_again_let_a_long_writer_commit(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each attempt of it takes longer than until the next compaction, which notes what it finds."""
+    read = SuppressionList.read
+
+    def slow(suppressions: SuppressionList) -> Any:
+        if suppressions is writer.suppressions:
+            lifecycle.compact(Gallery.open(gallery.uri), grace=DAY)
+        return read(suppressions)
+
+    writer = Gallery.open(gallery.uri)
+    rival_commits_first(writer, monkeypatch)
+    monkeypatch.setattr(SuppressionList, "read", slow)
+    monkeypatch.setattr(commit, "_TRIES", 4)
+    assert lifecycle.enroll(writer, [people(["p0003", "new"], seed=5)], "replace").added
+    monkeypatch.undo()
+    assert lifecycle.verify(gallery) == []

@@ -41,6 +41,7 @@ from frpipe.gallery.document import read_sealed, sealed, unsealed
 from frpipe.gallery.encryption import key_is_given
 from frpipe.gallery.gallery import GALLERY, Gallery
 from frpipe.gallery.schema import SUBJECT_ID
+from frpipe.gallery.shard_store import files_of
 from frpipe.gallery.snapshot import Snapshot
 from frpipe.io.storage import uri as uris
 from frpipe.io.storage.folder import Folder
@@ -271,7 +272,7 @@ class Restoration:
             back: list[ShardRef] = []
             for ref in shards:
                 back.append(self._brought(gallery, backup, ref, known))
-                copied.update({back[-1].name} - known.keys())
+                copied.update(files_of(back[-1:]) - files_of(known.values()))
             view = _view(gallery, replace(snapshot.version, shards=tuple(back)))
             barred = suppressed_rows(view, gallery.suppressions.read())
             hidden = sum(map(len, barred.values()))

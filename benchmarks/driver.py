@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
@@ -35,6 +36,7 @@ from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.local_store import LocalStore
 from frpipe.jobs import reading_back
 from frpipe.jobs.enroll.audit import audit
+from frpipe.runtime import between_processes
 from frpipe.runtime.allocation import Node
 from frpipe.runtime.local import LocalExecutor
 
@@ -156,28 +158,22 @@ def _read_here() -> Iterator[list[int]]:
         sizes.append(len(data))
         return data
 
-    LocalStore.read = read  # type: ignore[method-assign]
-    try:
+    with mock.patch.object(LocalStore, "read", read):
         yield sizes
-    finally:
-        LocalStore.read = real  # type: ignore[method-assign]
 
 
 @contextmanager
 def _received() -> Iterator[list[int]]:
     """While it lasts, the sizes of what workers send back."""
     sizes: list[int] = []
-    real = reading_back.unpacked
+    real = between_processes.unpacked
 
     def unpacked(data: bytes) -> Any:
         sizes.append(len(data))
         return real(data)
 
-    reading_back.unpacked = unpacked
-    try:
+    with mock.patch.object(reading_back, "unpacked", unpacked):
         yield sizes
-    finally:
-        reading_back.unpacked = real
 
 
 def _cpu() -> float:

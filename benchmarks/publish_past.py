@@ -49,7 +49,8 @@ def main() -> None:
     options = parser.parse_args()
     runs.DIM = options.dim
     if options.publish:
-        print(json.dumps(_spent(*options.publish, options.layout)))
+        tables, out, night = options.publish
+        print(json.dumps(_spent(tables, out, night, options.layout)))
         return
     report: dict[str, Any] = {"photos_a_night": options.photos, "dim": options.dim, "layout": options.layout}
     with tempfile.TemporaryDirectory() as folder:

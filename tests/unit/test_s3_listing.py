@@ -74,7 +74,11 @@ class Store:
         behind = request.get("ContinuationToken") or request.get("StartAfter", "")
         keys = [key for key in self.order if key > behind]
         page = [{"Key": key, "Size": 1, "ETag": "e"} for key in keys[:3]]
-        return {"Contents": page, "IsTruncated": len(keys) > 3, "NextContinuationToken": keys[:3][-1]}
+        return {
+            "Contents": page,
+            "IsTruncated": len(keys) > 3,
+            "NextContinuationToken": keys[2:3] and keys[2],
+        }
 
 
 def _folders_first(key: str) -> list[str]:

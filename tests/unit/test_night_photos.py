@@ -16,6 +16,7 @@ from frpipe.io.manifest.manifest import Manifest
 from frpipe.io.output.parts import write_part
 from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.listed import in_blocks
+from frpipe.io.storage.remote_store import RemoteStore
 from frpipe.jobs.nightly import known_photos, photos
 from frpipe.jobs.nightly.known_photos import KnownPhotos
 from frpipe.jobs.nightly.tables import read_table, write_table
@@ -243,6 +244,35 @@ def test_a_store_is_listed_from_known_photos_on(tmp_path: Path, monkeypatch: pyt
     assert known.spread(4) == []
     with pytest.raises(OutputError, match="damaged or gone"):
         photos.look("memory://album", ScanStep(), known)
+
+
+def test_a_store_that_loses_photos_where_it_is_read_ahead_is_listed_again_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names, asked = [f"ann/{number:02d}.jpg" for number in range(90)], []
+    there = {*names}
+
+    def listed(_: Folder, guesses: list[str] | None) -> Iterator[pa.Table]:
+        asked.append(guesses)
+        return in_blocks(
+            (name, 1, "v") for name in names if name in there and (not guesses or name < "ann/40")
+        )
+
+    monkeypatch.setattr(Folder, "walk_blocks", listed)
+    monkeypatch.setattr(RemoteStore, "exists", lambda _, name: name in there)
+    monkeypatch.setattr(known_photos, "BLOCK_ROWS", 2)
+    monkeypatch.setattr(photos, "STRETCH_KEYS", 4)
+    folder = Folder.at(str(tmp_path / "runs/2026-01-01/scan"))
+    photos.look("memory://album", ScanStep(), None).write(folder)
+    known = photos.listing_of(folder)
+    there -= {"ann/07.jpg", "ann/50.jpg"}
+    found = photos.look("memory://album", ScanStep(), known)
+    assert found.gone.table()["image_id"].to_pylist() == ["ann/07.jpg", "ann/50.jpg"]
+    assert (len(asked), asked[-1], found.counts.listed) == (3, [], 88)
+    # What has really gone is asked for, and listed once.
+    there = {*names[:40]}
+    assert photos.look("memory://album", ScanStep(), known).counts.vanished == 50
+    assert len(asked) == 4
 
 
 NFC, NFD = "김지수", unicodedata.normalize("NFD", "김지수")

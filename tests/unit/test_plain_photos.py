@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 
+import fsspec
 import pyarrow as pa
 import pytest
 
@@ -62,3 +63,17 @@ def test_a_block_is_taken_as_its_names_are(rules: dict[str, object], monkeypatch
     assert found == [name for name in taken if may_be_listed(name, is_local=False)]
     assert listing.unreadable == len(taken) - len(found)
     assert listing.left_out.facts() == alone.left_out.facts()
+
+
+def test_a_name_that_is_no_utf8_is_one_that_no_manifest_holds() -> None:
+    store = fsspec.filesystem("memory")
+    for name in ("a.jpg", "b\udcff.jpg", "\udcff.txt"):
+        store.pipe(f"/odd-names/{name}", b"x")
+    try:
+        listing = PhotoListing(Folder.at("memory://odd-names"))
+        assert [name for block in listing.blocks() for name in block["name"].to_pylist()] == ["a.jpg"]
+        assert (listing.unreadable, listing.left_out.no_photo) == (1, {".txt": 1})
+        names = PhotoListing(Folder.at("memory://odd-names")).names()
+        assert [may_be_listed(name, is_local=False) for name in names] == [True, False]
+    finally:
+        store.rm("/odd-names", recursive=True)

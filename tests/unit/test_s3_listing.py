@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
+from itertools import product
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,6 +27,8 @@ class Store:
     denies: bool = False
     begins: bool = True
     filters: bool = False
+    refuses: str = ""
+    moves: random.Random | None = None
 
     @property
     def s3(self) -> Any:
@@ -36,6 +39,10 @@ class Store:
         self.requests.append(request)
         if len(self.requests) in self.failing:
             raise OSError("a bad day")
+        if self.refuses in {*request} - {""}:
+            raise NotImplementedError(self.refuses)
+        if self.moves is not None:
+            return self._moved(self.moves, **request)
         keys = [key for key in self.order if key.startswith(request["Prefix"])]
         place, _, behind = request.get("ContinuationToken", f"0 {request.get('StartAfter', '')}").partition(
             " "
@@ -57,6 +64,20 @@ class Store:
             "Contents": page,
             "IsTruncated": at + 3 < len(keys),
             "NextContinuationToken": f"{at + 3} {behind}",
+        }
+
+    def _moved(self, chance: random.Random, **request: str) -> dict[str, Any]:
+        """Answer by keys alone, as what came and went is in no place."""
+        came = {key for key in self.order if key.endswith("-")}
+        there = {*self.order} - {*chance.sample(sorted(came), len(came) // 2)}
+        self.order = sorted(there | {f"{key}-" for key in chance.sample(sorted(there - came), 3)})
+        behind = request.get("ContinuationToken") or request.get("StartAfter", "")
+        keys = [key for key in self.order if key > behind]
+        page = [{"Key": key, "Size": 1, "ETag": "e"} for key in keys[:3]]
+        return {
+            "Contents": page,
+            "IsTruncated": len(keys) > 3,
+            "NextContinuationToken": keys[2:3] and keys[2],
         }
 
 
@@ -127,13 +148,41 @@ def test_folders_below_the_root_are_guesses_where_nothing_is_known(monkeypatch: 
     assert len(few.requests) == 3
 
 
-def test_a_request_that_fails_ends_the_listing_and_the_next_one_is_whole() -> None:
+def test_a_request_that_fails_loses_nothing() -> None:
     keys = _album(random.Random(2))
-    store = Store(keys, failing=frozenset({9}))
-    guesses = ["a/10", "a/30", "b/10", "b/30"]
-    with pytest.raises(OSError, match="bad day"):
-        _listed(store, guesses)
-    assert _listed(store, guesses) == keys
+    ended = 0
+    for number in range(1, 60):
+        try:
+            assert _listed(Store(keys, failing=frozenset({number})), ["a/10", "a/30", "b/10", "b/30"]) == keys
+        except OSError:
+            ended += 1
+    # Of the listing itself; where a guess fails, it goes on without.
+    assert 0 < ended < 59
+
+
+def test_a_store_that_refuses_to_begin_at_a_key_or_to_name_folders_is_listed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(s3_listing, "_MOST_PAGES", 2)
+    keys = [f"album/{folder}/{number}" for folder in "abcdefghij" for number in range(4)]
+    for refused, guesses in product(
+        ("StartAfter", "Delimiter"), (["a/2", "c/1", "zz"], [*"abcdefghij"] * 9, None)
+    ):
+        store = Store(keys, refuses=refused)
+        assert _listed(store, guesses) == keys
+        # Not one guess after the other, where none is answered.
+        assert len(store.requests) < 80
+
+
+def test_what_comes_and_goes_while_it_is_listed_costs_nothing_that_stays() -> None:
+    chance = random.Random(5)
+    for _ in range(20):
+        stays = _album(chance)
+        store = Store([*stays], moves=chance)
+        guesses = [key.removeprefix("album/") for key in chance.sample(stays, 8)]
+        found = _listed(store, guesses)
+        assert [key for key in found if key in stays] == stays
+        assert len(found) == len({*found})
 
 
 KEYS = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
@@ -12,12 +13,21 @@ LISTED = pa.schema([(NAME, pa.string()), (BYTES, pa.int64()), (VERSION, pa.strin
 BLOCK_FILES = 1 << 14
 """Files of a block."""
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
 
 def in_blocks(files: Iterable[tuple[str, int, str]]) -> Iterator[pa.Table]:
-    """Make blocks of files, each given as name, size and version. Names are UTF-8."""
+    """Make blocks of files, each given as name, size and version.
+
+    What of a name is no UTF-8 becomes NUL: no manifest can hold either.
+    """
     files = iter(files)
     while some := list(islice(files, BLOCK_FILES)):
-        columns = zip(*some, strict=True)
+        columns = list(zip(*some, strict=True))
+        try:
+            "".join(columns[0]).encode()
+        except UnicodeEncodeError:
+            columns[0] = tuple(_SURROGATE.sub("\0", name) for name in columns[0])
         yield pa.table([pa.array(c, f.type) for c, f in zip(columns, LISTED, strict=True)], schema=LISTED)
 
 

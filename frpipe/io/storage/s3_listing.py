@@ -4,13 +4,19 @@ S3 gives a thousand keys a request, and says only with them where the next ones 
 100,000 requests, one behind the other. So stretches of the listing are read ahead, each from a key that is
 guessed. A guess is only where to begin: a stretch counts once the listing, read from its beginning, comes to
 the very key that the stretch begins with. Elsewhere it goes on without it, as it does from where keys are not
-sorted any more. So what is listed, and its order, is what one request behind the other would give.
+sorted any more, and where a stretch could not be read.
+
+So what is listed, and its order, is what one request behind the other would give, in every store that lists
+behind a given key what it lists behind it otherwise, whatever its order is. A store that lists in one order
+and begins in another would lose keys, and nothing in the listing shows it: who knows keys of before asks for
+some that are missing.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -36,13 +42,13 @@ _UNSORTED = "--x-s3"
 
 @dataclass(frozen=True, slots=True)
 class _Stretch:
-    """Pages in a row, at least one."""
+    """Pages in a row; none where a guess could not be read."""
 
     pages: list[Page]
 
     @property
     def first(self) -> str | None:
-        return self.pages[0].first
+        return self.pages[0].first if self.pages else None
 
 
 class S3Listing:
@@ -91,14 +97,18 @@ class S3Listing:
         return found[passed :: 1 + passed * STRETCH_KEYS // sum(len(page.files) for page in begun.pages)]
 
     def _stretch(self, bounds: tuple[str | None, str | None]) -> _Stretch:
-        """Read pages from behind a key until one has keys behind another, or until there are too many."""
+        """Read pages from behind a key until one has keys behind another, or until there are too many.
+
+        A guess that fails is cut short there: the listing itself comes to the same place, or says what fails.
+        """
         start, end = bounds
         pages: list[Page] = []
-        for page in self._behind(None, start):
-            pages.append(page)
-            is_over = end is not None and page.last is not None and page.last > end
-            if is_over or len(pages) >= _MOST_PAGES:
-                break
+        with suppress(*((Exception,) if start else ())):
+            for page in self._behind(None, start):
+                pages.append(page)
+                is_over = end is not None and page.last is not None and page.last > end
+                if is_over or len(pages) >= _MOST_PAGES:
+                    break
         return _Stretch(pages)
 
     def _behind(self, token: str | None, start: str | None = None) -> Iterator[Page]:
@@ -136,8 +146,15 @@ class S3Listing:
 
 
 def _next(stretches: Iterator[_Stretch]) -> _Stretch | None:
-    """The next stretch that has a key."""
-    return next((each for each in stretches if each.first is not None), None)
+    """The next stretch that has a key; None: there is none, or the store refuses one after another."""
+    failed = 0
+    for each in stretches:
+        if each.first is not None:
+            return each
+        failed += not each.pages
+        if failed == _AT_ONCE:
+            break
+    return None
 
 
 def _has_passed(page: Page, ahead: _Stretch) -> bool:

@@ -18,17 +18,27 @@ from urllib.parse import unquote_plus
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from frpipe.core.errors import StorageError
 from frpipe.io.storage.listed import BYTES, LISTED, NAME, VERSION
 
 # With this name it comes before a handler of botocore that reads the whole answer to see that it is no error.
 _EVENT, _HANDLER, _TAKEN = "before-parse.*.ListObjectsV2", "frpipe-keys", "frpipe-keys"
 _FIRST, _LAST = b"<Contents>", b"</Contents>"
-# A key with a reference such as `&amp;`, or elements in elements: not matched, and so left to botocore.
+# A key with a reference such as `&amp;` or a control character, or elements in elements: not matched, and so
+# left to botocore.
 _OBJECT = re.compile(
-    rb"(<Contents>(?:<Key>([^<&]+)</Key>|<Size>(\d{1,18})</Size>"
-    rb'|<ETag>(?:&quot;|&#34;|")?([^<&"]+)(?:&quot;|&#34;|")?</ETag>'
-    rb"|<((?!Key>|Size>|ETag>)\w+)>[^<]*</\5>)*</Contents>)"
+    rb"(<Contents>(?:<Key>([^<&>\x00-\x1f]+)</Key>|<Size>([0-9]{1,18})</Size>"
+    rb'|<ETag>(?:&quot;|&#34;|")?([^<&>"\x00-\x1f]+)(?:&quot;|&#34;|")?</ETag>'
+    rb"|<((?!Key>|Size>|ETag>|Contents>)[A-Za-z]\w*)>[ -%'-;=?-~]*</\5>)*</Contents>)"
 )
+# What stands before the first one: the beginning of the answer, and elements that are closed again.
+_HEAD = re.compile(
+    rb"(?:<\?xml[^<>]*\?>)?\s*<ListBucketResult(?:\s[^<>]*)?>\s*"
+    rb"(?:<([A-Za-z]\w*)(?:\s*/>|\s*>[^<]*</\1\s*>)\s*)*"
+)
+_OTHER_OBJECT = re.compile(rb"[</:]Contents[\s/>]")
+# XML holds neither; the parser refuses them.
+_NO_CHARACTERS = (b"\xef\xbf\xbe", b"\xef\xbf\xbf")
 _asked: ContextVar[bool] = ContextVar("asked", default=False)
 
 
@@ -69,7 +79,12 @@ def read_page(fs: Any, request: Mapping[str, str]) -> Page:
         answer = fs.call_s3("list_objects_v2", **request)
     finally:
         _asked.reset(before)
-    token = answer["NextContinuationToken"] if answer.get("IsTruncated") else None
+    token = answer.get("NextContinuationToken") if answer.get("IsTruncated") else None
+    if answer.get("IsTruncated") and token in ("", None, request.get("ContinuationToken")):
+        raise StorageError(
+            "the store lists some keys, and does not say where the next ones begin",
+            "list the photos in a manifest, or ask whoever runs the store",
+        )
     if _TAKEN not in answer:
         return Page(_of_botocore(answer.get("Contents", ())), token)
     files = answer[_TAKEN]
@@ -80,14 +95,13 @@ def read_page(fs: Any, request: Mapping[str, str]) -> Page:
 
 
 def common_prefixes(fs: Any, request: Mapping[str, str]) -> list[str]:
-    """Find the folders right below a prefix; none where a page does not hold them, or they are denied."""
-    try:
+    """Find the folders right below a prefix; none where a page does not hold them, or the store refuses."""
+    # A policy may bind the right to list to a prefix, or a store know no delimiters: they are but guesses.
+    with suppress(Exception):
         answer = fs.call_s3("list_objects_v2", **request, Delimiter="/")
-    except PermissionError:  # a policy may bind the right to list to a prefix
-        return []
-    if answer.get("IsTruncated"):
-        return []
-    return [each["Prefix"] for each in answer.get("CommonPrefixes", ())]
+        if not answer.get("IsTruncated"):
+            return [each["Prefix"] for each in answer.get("CommonPrefixes", ())]
+    return []
 
 
 def version_of(info: Mapping[str, Any]) -> str:
@@ -104,11 +118,18 @@ def _take_keys(response_dict: dict[str, Any], customized_response_dict: dict[str
         return
     body = response_dict["body"]
     start, end = body.find(_FIRST), body.rfind(_LAST) + len(_LAST)
-    if start < 0 or end <= start or b"<!" in body:
+    if start < 0 or end <= start or any(each in body for each in (b"<!", *_NO_CHARACTERS)):
+        return
+    # Outside there is no object that is written in another way, and botocore would find.
+    if not _HEAD.fullmatch(body, 0, start) or _OTHER_OBJECT.search(body, 0, start):
+        return
+    if _OTHER_OBJECT.search(body, end):
         return
     found = _OBJECT.findall(body, start, end)
-    # All that lies between is objects, and each has a key, a size and a version.
+    # All that lies between is objects, and each has one key, one size and one version.
     if sum(len(each[0]) for each in found) != end - start or not all(all(each[1:4]) for each in found):
+        return
+    if any(body.count(name, start, end) != len(found) for name in (b"<Key>", b"<Size>", b"<ETag>")):
         return
     with suppress(pa.ArrowInvalid):  # not UTF-8
         parts = ([each[at] for each in found] for at in (1, 2, 3))

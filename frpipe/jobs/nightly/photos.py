@@ -51,6 +51,7 @@ from frpipe.jobs.nightly.known_photos import (
     read_known,
     write_known,
 )
+from frpipe.jobs.nightly.listing_check import lost_some
 from frpipe.jobs.nightly.photo_people import People, is_one_down, names_people, people_rule
 from frpipe.jobs.nightly.tables import read_table, table_blocks, write_blocks, write_table
 
@@ -169,11 +170,13 @@ def look(
     source: str = "",
     roots: tuple[str, ...] = (),
     say: Say = lambda _: None,
+    ahead: bool = True,
 ) -> PhotoScan:
     """List the photos below a folder and compare them with what is known; None: nothing is.
 
     barred: photos and people to treat as if they had never been there.  source: prefix of the ids in the
-    gallery. roots: where links may lead out to.
+    gallery. roots: where links may lead out to.  ahead: whether a store may be asked for photos from several
+    places at once; not so again where that has lost some.
 
     Where `auto` named people before, folders stay people's: a photo that does not lie one folder down is of
     nobody. Raises ManifestError where no photo lies one folder down any more: no face would reach the
@@ -182,9 +185,10 @@ def look(
     rules = PhotoRules(how.glob, how.exclude, system=how.system)
     photos = PhotoListing(Folder.at(uri), rules, roots)
     pulse = Pulse(say)
+    guesses = _guesses(uri, known) if ahead else []
     with IdSort(_FOUND, then=(_PATH,)) as there:
         astray = 0
-        for block in photos.blocks(_guesses(uri, known)):
+        for block in photos.blocks(guesses):
             astray += len(block) - pc.sum(is_one_down(block[NAME]), min_count=0).as_py()
             there.add(_by_id(block))
             pulse.beat(there.rows, "{} photos listed")
@@ -209,6 +213,8 @@ def look(
             pulse.beat(
                 found.counts.listed, f"{{}} of {there.rows:,} photos compared with last night's", there.rows
             )
+    if guesses and lost_some(Folder.at(uri), found.gone):
+        return look(uri, how, known, barred, source=source, roots=roots, say=say, ahead=False)
     return found
 
 

@@ -43,6 +43,8 @@ DRIVER_CPUS = 2
 _FILE_BYTES = 1 << 20
 # So many, so that workers end together; and few enough units each, so that it can be told how far they are.
 _TICKETS_A_WORKER, _MOST_UNITS = 8, 64
+# Units that a process reads at once, and bytes of their files, which take several times as much when parsed.
+_THREADS, _HELD_BYTES = 8, 256 << 20
 
 
 class Counts(Protocol):
@@ -89,7 +91,7 @@ class ReadingBack(Generic[T]):
         Raises what `examine` raises but for FileDamaged, and the errors of the executor.
         """
         total = len(self.units) if self.sizes is None else sum(self.sizes.values())
-        workers = workers_for(self.weight, executor.nodes) if executor else 0
+        workers = min(len(self.units), workers_for(self.weight, executor.nodes)) if executor else 0
         if executor is None or workers < 2:
             results = self._here()
         else:
@@ -103,7 +105,8 @@ class ReadingBack(Generic[T]):
                 pulse.beat(done, f"{{}} of {total:,} {self.noun} read back", total)
 
     def _here(self) -> Results[T]:
-        found: Iterable[T | None] = in_order(partial(_examined, self.examine), self.units)
+        examine = partial(_examined, self.examine)
+        found: Iterable[T | None] = in_order(examine, self.units, threads=self._threads)
         yield from zip(self.units, found, strict=True)
 
     def _spread(self, executor: Executor, workers: int) -> Results[T]:
@@ -126,20 +129,28 @@ class ReadingBack(Generic[T]):
     def _receipts(
         self, executor: Executor, workers: int, shares: Sequence[list[int]]
     ) -> Generator[dict[str, Any], None, None]:
-        pool = Pool("read back", min(workers, len(shares)), 1.0, 0.0, "cpu")
+        pool = Pool("read back", workers, 1.0, 0.0, "cpu")
         tickets = [{"share": number, "units": units} for number, units in enumerate(shares)]
-        yield from executor.stream(tickets, [Step(pool.name, pool, partial(Reader, self.examine))])
+        yield from executor.stream(
+            tickets, [Step(pool.name, pool, partial(Reader, self.examine, self._threads))]
+        )
+
+    @property
+    def _threads(self) -> int:
+        """The number of units that a process reads at once: fewer where they are large."""
+        return max(1, min(_THREADS, _HELD_BYTES * len(self.units) // max(1, self.weight)))
 
 
 class Reader:
     """A worker that reads one share of the units after another, several units at a time."""
 
-    def __init__(self, examine: Examine[Any], _host: Host) -> None:
-        self._examine = partial(_examined, examine)
+    def __init__(self, examine: Examine[Any], threads: int, _host: Host) -> None:
+        self._examine, self._threads = partial(_examined, examine), threads
 
     def __call__(self, table: pa.Table) -> pa.Table:
         (ticket,) = table.to_pylist()
-        results = packed(list(in_order(self._examine, ticket["units"])))
+        found = in_order(self._examine, ticket["units"], threads=self._threads)
+        results = packed(list(found))
         return pa.table({"share": [ticket["share"]], "results": pa.array([results], pa.large_binary())})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -194,6 +195,28 @@ def test_workers_are_started_for_two_gigabytes_each_and_one_for_a_cpu() -> None:
     assert [workers_for(weight_of(parts[:count]), nodes) for count in (0, 400, 900, 1000)] == [0, 0, 2, 2]
     assert workers_for(weight_of(parts * 50), nodes) == 6
     assert workers_for(weight_of(parts * 50), []) == 0
+
+
+@pytest.mark.usefixtures("spread")
+def test_one_unit_starts_no_workers() -> None:
+    for units in (0, 1):
+        assert list(ReadingBack(range(units), int, 1 << 50, print).results(_Nobody())) == [(0, 0)][:units]
+
+
+def _at_once(place: str, unit: int) -> int:
+    mark = Path(place, str(unit))
+    mark.touch()
+    time.sleep(0.01)
+    found = len([*Path(place).iterdir()])
+    mark.unlink()
+    return found
+
+
+@pytest.mark.usefixtures("spread")
+@pytest.mark.parametrize("executor", [None, SameProcess()], ids=["driver", "worker"])
+def test_large_units_are_read_one_at_a_time(executor: SameProcess | None, tmp_path: Path) -> None:
+    reading = ReadingBack(range(40), partial(_at_once, str(tmp_path)), 40 << 30, print)
+    assert [*reading.results(executor)] == [(unit, 1) for unit in range(40)]
 
 
 def test_two_cpus_of_one_machine_are_the_drivers_own() -> None:

@@ -55,19 +55,23 @@ class NightCost:
     """What a night would take on this machine.
 
     written_bytes: faces and templates of tonight.  temporary_bytes: at most, in TMPDIR.
+    unknown: further steps, of which nothing is known here.
     """
 
     workers: int
     steps: Mapping[str, StepCost]
     written_bytes: int
     temporary_bytes: int
+    unknown: Sequence[str] = ()
 
     def lines(self) -> list[str]:
         """The cost for people."""
+        if not self.steps and not self.unknown:
+            return []
         known = [each.seconds for each in self.steps.values() if each.seconds is not None]
         memory = max((each.memory_mb for each in self.steps.values()), default=0.0)
         read = sum(each.read_bytes or 0 for each in self.steps.values())
-        unknown = [name for name, each in self.steps.items() if each.seconds is None]
+        unknown = [*self.unknown, *(name for name, each in self.steps.items() if each.seconds is None)]
         beside = f" beside {' and '.join(unknown)}" if unknown and known else ""
         took = f"about {clock(sum(known))}{beside}" if known else "time not known"
         return [
@@ -75,6 +79,7 @@ class NightCost:
             f"{memory / 1000:,.1f} GB of memory, {read / 1e6:,.1f} MB read, "
             f"{self.written_bytes / 1e6:,.1f} MB written, "
             f"{self.temporary_bytes / 1e6:,.1f} MB of temporary files",
+            *(f"  {name:<12} not known here" for name in self.unknown),
             *(f"  {name:<12} {step.text()}" for name, step in self.steps.items()),
         ]
 
@@ -117,10 +122,15 @@ class NightCosts:
         kept = self._is_left("enroll") + put
         written = found * (4 * dim + _FACE_BYTES) * kept + photos * _PHOTO_BYTES * self._is_left("enroll")
         known = {name: cost for name, cost in costs.items() if cost is not None}
-        return NightCost(self.cpus, known, written, spill_bytes(load) if put else 0)
+        unknown = [name for name, cost in costs.items() if cost is None and self._has_work(name)]
+        return NightCost(self.cpus, known, written, spill_bytes(load) if put else 0, unknown)
 
     def _is_left(self, step: str) -> bool:
         return step in self.left and self.config.on(step)
+
+    def _has_work(self, step: str) -> bool:
+        how = self.config.identify
+        return step != "identify" or how.gallery.enabled or bool(how.watch_list.uri)
 
     def _load(self, photos: int, found: int, dim: int, gallery: Snapshot | None) -> GalleryLoad:
         kind = self.config.consolidate.templates
@@ -155,7 +165,10 @@ class NightCosts:
         units = blocks if self.carried else blocks * (blocks + 1) // 2
         size = rows * (4 * dim + _FACE_BYTES)
         memory = BlockMemory(
-            block, 4 * dim * block, _FACE_BYTES * block, mapped=size if self._is_mapped(size) else 0
+            block,
+            4 * dim * block,
+            _FACE_BYTES * block,
+            mapped=size if self._is_mapped(self.config.gallery, size) else 0,
         )
         work = Comparing(
             pairs,
@@ -169,13 +182,15 @@ class NightCosts:
 
     def _identify(self, found: int, dim: int, gallery: Snapshot | None) -> StepCost | None:
         how = self.config.identify
-        searched = [gallery if how.gallery.enabled else None]
-        searched += [_snapshot_of(how.watch_list.uri) if how.watch_list.uri else None]
-        rows = [each.rows for each in searched if each is not None]
+        found_in = {self.config.gallery: gallery if how.gallery.enabled else None}
+        if how.watch_list.uri:
+            found_in[how.watch_list.uri] = _snapshot_of(how.watch_list.uri)
+        searched = {uri: each for uri, each in found_in.items() if each is not None}
+        rows = [each.rows for each in searched.values()]
         if how.probes is not None or not sum(rows):
             # Probes of their own are listed when the step begins.
             return None
-        shards = tuple(ref.bytes for each in searched if each is not None for ref in each.version.shards)
+        shards = tuple(ref.bytes for each in searched.values() for ref in each.version.shards)
         size = sum(shards)
         memory = SearchMemory(
             min(found, _UNIT_PROBES),
@@ -183,7 +198,7 @@ class NightCosts:
             min(how.top, max(rows)),
             shards,
             0,
-            copied=not self._is_mapped(size),
+            copied=not all(self._is_mapped(uri, size) for uri in searched),
             stored=False,
             hold=_HOLD_MB << 20,
         )
@@ -203,8 +218,8 @@ class NightCosts:
         scale = work.scale(workers, product_ns(work.dim))
         return StepCost(scale.seconds, scale.memory_mb, scale.read_bytes)
 
-    def _is_mapped(self, size: int) -> bool:
-        spec, uri = _spec_of(self.config.gallery), self.config.gallery
+    def _is_mapped(self, uri: str, size: int) -> bool:
+        spec = _spec_of(uri)
         kept = NodeCache(self.config.execution.cache_mb).bytes_of(uri)
         return (spec is None or spec.encryption is None) and (uris.is_local(uri) or size <= kept)
 

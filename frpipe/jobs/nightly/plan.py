@@ -81,8 +81,8 @@ def _cost(
     config: NightConfig, since: Past | None, last: Past | None, found: PhotoScan, left: Sequence[str]
 ) -> NightCost:
     """Estimate the steps that are left, with as many faces a photo as there were last night."""
-    enrolled = last.steps.get("enroll", {}) if last else {}
-    faces = enrolled.get("faces", 0) / max(1, enrolled.get("rows", 0))
+    enrolled = (last.steps.get("enroll") or {}) if last else {}
+    faces = (enrolled.get("faces") or 0) / max(1, enrolled.get("rows") or 0)
     return NightCosts(config, found, since is not None, left, faces or 1.0).cost()
 
 

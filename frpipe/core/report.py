@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from frpipe.core.counted import counted
 from frpipe.core.errors import OutputError
 from frpipe.core.held import FACES_HELD
+from frpipe.core.left_out import columns_there, is_left_out
 from frpipe.core.reasons import Reason, Status
 from frpipe.core.schema import stage_of, staged_fields, version_of
 
@@ -26,11 +27,12 @@ STAGES = {
 
 @dataclass(slots=True)
 class PhotoCounts:
-    """Sums over published images. faces_held: None where no stage may hold faces back."""
+    """Sums over published images. faces_held, subjects_left_out: None where images have no such column."""
 
     rows: int = 0
     faces: int = 0
     faces_held: int | None = None
+    subjects_left_out: int | None = None
     faces_refused: int = 0
     photos_turned: int = 0
     least_face_px: float | None = None
@@ -45,6 +47,9 @@ class PhotoCounts:
         self.faces += pc.sum(images["faces"]).as_py() or 0
         if FACES_HELD.name in images.column_names and stage_of(images.schema.field(FACES_HELD.name)):
             self.faces_held = (self.faces_held or 0) + (pc.sum(images[FACES_HELD.name]).as_py() or 0)
+        if columns_there(images.schema):
+            lost = is_left_out(images, "centre-largest") & (images["faces"].to_numpy() > 0)
+            self.subjects_left_out = (self.subjects_left_out or 0) + int(lost.sum())
         if version_of(images.schema) > 1:
             self.faces_refused += pc.sum(images["faces_refused"]).as_py() or 0
             self.photos_turned += pc.sum(pc.not_equal(images["turn_deg"], 0)).as_py() or 0
@@ -65,6 +70,8 @@ class PhotoCounts:
         self.photos_turned += other.photos_turned
         if other.faces_held is not None:
             self.faces_held = (self.faces_held or 0) + other.faces_held
+        if other.subjects_left_out is not None:
+            self.subjects_left_out = (self.subjects_left_out or 0) + other.subjects_left_out
         least = filter(None, (self.least_face_px, other.least_face_px))
         self.least_face_px = max(least, default=None)
         for mine, theirs in (
@@ -85,9 +92,10 @@ class Report:
     stages: name -> rows, busy seconds over all workers, rows per busy second.
     faces_refused: implausible, or on no photograph.  faces_held: held back, and in none of the `faces`; None
     where no stage of the run may hold any.  held_without_colour: of them, those held by `pad` that have no
-    colour, where its networks need it; None where it holds none.  photos_turned: that lay otherwise than
-    their EXIF says.  least_face_px: the width from which faces were looked for in every photo; None where it
-    is not known.
+    colour, where its networks need it; None where it holds none.  subjects_left_out: photos that have faces,
+    but not the one that is meant, since it was left out; None where their columns do not say so.
+    photos_turned: that lay otherwise than their EXIF says.  least_face_px: the width from which faces were
+    looked for in every photo; None where it is not known.
     rows: of the manifest, less those that were `erased` since; rows = ok + no_face + rejected.
     """
 
@@ -111,6 +119,7 @@ class Report:
     least_face_px: float | None = field(default=None, kw_only=True)
     faces_held: int | None = field(default=None, kw_only=True)
     held_without_colour: int | None = field(default=None, kw_only=True)
+    subjects_left_out: int | None = field(default=None, kw_only=True)
 
     @property
     def suppressed(self) -> int:
@@ -137,7 +146,7 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         facts = asdict(self)
-        for name in ("faces_held", "held_without_colour"):
+        for name in ("faces_held", "held_without_colour", "subjects_left_out"):
             if facts[name] is None:
                 del facts[name]
         return facts
@@ -167,6 +176,7 @@ class Report:
             "",
             *self._look_lines(),
             *self._held_lines(),
+            *self._left_out_lines(),
             *self._reason_lines(),
             "| stage | photos | busy s | photos per busy s |",
             "|---|---|---|---|",
@@ -206,6 +216,15 @@ class Report:
             )
         return [*lines, ""]
 
+    def _left_out_lines(self) -> list[str]:
+        if not self.subjects_left_out:
+            return []
+        return [
+            f"{counted(self.subjects_left_out, 'photos have')} faces, but not that of their person: it was "
+            "left out, and none of the others stands for it (`centre_largest_left_out` in images/).",
+            "",
+        ]
+
     def _reason_lines(self) -> list[str]:
         if not self.reasons:
             return []
@@ -242,5 +261,9 @@ def _counted(tally: PhotoCounts) -> dict[str, Any]:
         "photos_turned": tally.photos_turned,
         "least_face_px": None if tally.least_face_px is None else round(tally.least_face_px, 1),
     }
-    faces = {"faces": tally.faces, "faces_held": tally.faces_held}
+    faces = {
+        "faces": tally.faces,
+        "faces_held": tally.faces_held,
+        "subjects_left_out": tally.subjects_left_out,
+    }
     return {"rows": tally.rows, **counts, **faces, "reasons": reasons, "stages": stages, **looks}

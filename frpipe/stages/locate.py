@@ -290,7 +290,8 @@ class Locator:
         located.faces_refused = counts[Reason.IMPLAUSIBLE_FACE] + counts[Reason.NOT_A_PHOTOGRAPH]
         located.faces = faces.take(kept)
         located.candidates = [case.faces[index] for index in kept]
-        located.left_out = reasons_by_policy(every, photo.width, photo.height, left_out)
+        if self._config.detect.policy == "all":  # else the face that is meant is the one that is kept
+            located.left_out = reasons_by_policy(every, photo.width, photo.height, left_out)
         _conclude(located, counts)
 
     def _wanted(self, case: Case, every: Floats) -> list[int]:

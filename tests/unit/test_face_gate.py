@@ -295,6 +295,20 @@ def test_a_replay_with_a_stricter_limit_does_again_what_it_judges_otherwise_and_
     assert refused and refused == tried & {face["image_id"] for face in faces}
 
 
+def test_a_replay_that_holds_back_less_than_was_marked_takes_the_marks_off(
+    home: Frozen, median: float, tmp_path: Path
+) -> None:
+    first, then = f"quality={{max_yaw_deg: {median}}}", "quality={policy: reject, max_yaw_deg: 90}"
+    enrolled(home / "photos.csv", tmp_path / "marked", first)
+    assert table(tmp_path / "marked", "faces")["quality_flags"].null_count < _count(tmp_path / "marked")
+    replayed(tmp_path / "marked", tmp_path / "again", f"stages.{then}")
+    assert table(tmp_path / "again", "faces")["quality_flags"].null_count == _count(tmp_path / "again")
+
+
+def _count(out: Path) -> int:
+    return table(out, "faces").num_rows
+
+
 def test_an_enroll_with_a_gallery_takes_the_gate_of_consolidate(
     home: Frozen, measured: Path, median: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

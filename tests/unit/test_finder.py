@@ -339,6 +339,18 @@ class TestOutcomes:
         assert (located.status, len(located.faces)) == (Status.OK, 1)
         assert located.left_out == dict.fromkeys(LEFT_OUT_BY.values(), Reason.IMPLAUSIBLE_FACE)
 
+    def test_the_face_that_the_policy_keeps_is_the_one_that_is_meant(self) -> None:
+        """Whatever another policy would have said of one that is refused."""
+        beside, refused = Drawn(80, 150, 120), Drawn(280, 150, 100, kind="ball")
+        located = self.located(picture(560, 300, beside, refused), "policy=largest")
+        assert (located.status, len(located.faces)) == (Status.OK, 1)
+        assert not any(located.left_out.values())
+        located = self.located(picture(560, 300, beside, refused))
+        assert located.left_out == {
+            LEFT_OUT_BY["largest"]: None,
+            LEFT_OUT_BY["centre-largest"]: Reason.IMPLAUSIBLE_FACE,
+        }
+
     def test_of_a_photo_with_a_refused_face_none_is_the_only_one(self) -> None:
         located = self.located(
             picture(560, 300, LARGE, Drawn(420, 150, 100, kind="ball")), "policy=require-one"

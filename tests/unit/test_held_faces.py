@@ -336,6 +336,18 @@ def test_a_replay_after_the_gate_is_tightened_judges_accepted_photos_too(
     assert Check(str(tmp_path / "again")).run()[0].whole
 
 
+def test_a_replay_with_the_gate_of_the_first_run_judges_what_a_replay_since_has_let_in(
+    held: Path, least: float, tmp_path: Path
+) -> None:
+    """The recipe is that of the first run, so that nothing in it changes."""
+    replayed(held, tmp_path / "open", "stages.dim.least=0")
+    replayed(tmp_path / "open", tmp_path / "again", f"stages.dim.least={least}")
+    for name in ("images", "faces", "held"):
+        assert _rows(tmp_path / "again", name, "attempts") == _rows(held, name, "attempts")
+    record = json.loads((tmp_path / "again/report.json").read_text())["replays"][-1]
+    assert (record["settings"], record["choice"]) == ({}, "any reason, or judged otherwise by dim")
+
+
 def test_a_replay_for_named_reasons_says_how_many_accepted_photos_stay_as_they_were(
     open_gate: Path, least: float, tmp_path: Path
 ) -> None:

@@ -193,6 +193,17 @@ def test_weights_that_are_not_here_are_named_with_the_command_that_fetches_them(
         Models.of(config("pad.model=tiny_embedder"))
 
 
+def test_a_replay_that_refuses_less_than_was_marked_takes_the_marks_off(
+    home: Frozen, limit: float, tmp_path: Path
+) -> None:
+    gate = ["policy=reject", f"min_score={limit}"]
+    enrolled(home / "photos.csv", tmp_path / "marked", *BOTH, "pad.min_score=1")
+    replayed(tmp_path / "marked", tmp_path / "again", *(f"stages.pad.{each}" for each in gate))
+    enrolled(home / "photos.csv", tmp_path / "anew", *BOTH, *(f"pad.{each}" for each in gate))
+    for name in ("faces", "held"):
+        assert table(tmp_path / "again", name).equals(table(tmp_path / "anew", name)), name
+
+
 def test_a_photo_alone_is_rejected_as_in_a_run(home: Frozen, held: Path) -> None:
     row = next(row for row in table(held, "images").to_pylist() if row["reason"] == "presentation_attack")
     models = Models.of(config(*BOTH, "pad.policy=reject", "pad.min_score=1"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +24,7 @@ from frpipe.core.errors import ManifestError, OutputError
 from frpipe.core.left_out import LEFT_OUT_FACE
 from frpipe.core.reasons import Reject, Status
 from frpipe.core.recipe import Recipe
+from frpipe.core.report import PhotoCounts, Report
 from frpipe.core.schema import (
     IS_SUBJECT,
     LATER_COLUMNS,
@@ -160,6 +162,12 @@ def test_a_bystander_of_a_face_that_a_stage_leaves_out_is_nobodys_template() -> 
     for policy in ("largest", "centre-largest"):
         taken, left_out = templates_of(images, written, policy, NOW)
         assert (taken.num_rows, dict(left_out)) == (0, {LEFT_OUT_FACE: 1})
+    tally = PhotoCounts()
+    tally.add(images)
+    facts = dict.fromkeys(("parts", "launch_rows", "wall_s", "rows_per_s"), 0)
+    report = Report.of(tally, pools=[], models={}, output="OUT", **facts)
+    assert report.as_dict()["subjects_left_out"] == 1
+    assert "1 photo has faces, but not that of their person" in report.text()
     verified = NamedFaces({"anna": 0, "anna#0": 1}, DIM, "centre-largest")
     verified.add(images, written)
     assert verified.reasons(np.array([0, 1])).to_pylist() == [LEFT_OUT_FACE, None]
@@ -269,6 +277,26 @@ def test_a_column_of_that_name_in_a_manifest_of_before_stays_the_manifests(
     with pytest.raises(ManifestError, match=IS_SUBJECT):
         enrolled(own, tmp_path / "new")
     assert IS_SUBJECT in reserved_names() and IS_SUBJECT not in reserved_names(later=())
+
+
+@pytest.mark.parametrize("name", LEFT_OUT_BY.values())
+def test_nobody_is_left_out_for_what_a_manifest_of_before_says_under_that_name(
+    home: Frozen, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = _manifest(home, tmp_path / "own.csv", name)
+    with monkeypatch.context() as patch:
+        patch.setattr(enroll_job, "columns_of", lambda _: (IS_SUBJECT,))
+        enrolled(own, tmp_path / "old")
+    enrolled(_manifest(home, tmp_path / "plain.csv"), tmp_path / "plain")
+    replayed(tmp_path / "old", tmp_path / "again")
+    for out in (tmp_path / "old", tmp_path / "again"):
+        assert set(table(out, "images")[name].to_pylist()) == {"yes"}
+        assert _subjects(out) == _ok(out)
+        ids = [[row["face_id"] for row in _templates(each)] for each in (out, tmp_path / "plain")]
+        assert ids[0] == ids[1]
+        assert "subjects_left_out" not in json.loads((out / "report.json").read_text())
+    with pytest.raises(ManifestError, match=name):
+        enrolled(own, tmp_path / "new")
 
 
 def test_an_output_of_columns_that_this_code_does_not_know_is_refused(manifest: Path, tmp_path: Path) -> None:

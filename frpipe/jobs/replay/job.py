@@ -114,12 +114,13 @@ class Replay(Startable[Report]):
     def _selection(
         self, choice: Choice, source: ReplaySource, out: Folder, spec: RunSpec, changes: Mapping[str, Any]
     ) -> Selection:
-        """Make the selection of rows: where gates change, accepted photos are judged again by them, too.
+        """Make the selection of rows: where gates change, or have, accepted photos are judged again, too.
 
         Not where reasons are named: those that stay as they were are counted. A replay that was begun
         before accepted photos were judged goes on without them.
         """
-        rejudged = Rejudged.of(choice, spec, changes)
+        # A gate that is as it was at first may differ from that of a replay since.
+        rejudged = Rejudged.of(choice, spec, {*changes, *source.changed_before})
         begun = run.begun(out).get("identity", {}).get("replay")
         if not rejudged.gates or (begun is not None and "judged" not in begun):
             return choice

@@ -46,7 +46,10 @@ class Rejudged:
 
     @classmethod
     def of(cls, choice: Choice, spec: RunSpec, changes: Iterable[str]) -> Self:
-        """Make a selection. spec: of the replay.  changes: the names of the settings that it changes."""
+        """Make a selection. spec: of the replay.
+
+        changes: the names of the settings that it changes, and of those that earlier replays have changed.
+        """
         changed = {name.split(".")[1] for name in changes if name.startswith("stages.")}
         gates = (
             Gate(

@@ -79,6 +79,11 @@ class ReplaySource:
         """The recipe that made the run's vectors."""
         return Recipe.stored(self.identity["recipe"])
 
+    @property
+    def changed_before(self) -> frozenset[str]:
+        """The names of the settings that earlier replays have changed for what they did again."""
+        return frozenset(name for record in self.replays for name in record.get("settings", ()))
+
     def changes(self, recipe: Recipe) -> dict[str, Any]:
         """The settings of another recipe that differ and may, by name.
 

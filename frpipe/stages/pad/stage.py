@@ -87,10 +87,8 @@ class Pad(FaceStage):
         cls, settings: PadSettings, cards: Mapping[str, Card], faces: pa.Table
     ) -> NDArray[np.bool_]:
         below = faces["pad_score"].to_numpy() < _limit(settings, cards)
-        if settings.policy == "reject":
-            return np.asarray(below)
         marked: NDArray[np.bool_] = faces["pad_flags"].is_valid().to_numpy()
-        return np.asarray(below != marked)
+        return np.asarray(below | marked if settings.policy == "reject" else below != marked)
 
     def _without_colour(self, batch: FaceBatch) -> NDArray[np.bool_]:
         """Mark the faces, (n,), that have no colour, which a network of the stage needs."""

@@ -74,9 +74,9 @@ class Quality(FaceStage):
         scores = {measure.name: _numbers(faces[f"{measure.name}_score"]) for measure in MEASURES}
         scores[LEARNED] = _numbers(faces[f"{LEARNED}_score"])
         beyond = unmet(settings.limits, raw, scores, _numbers(faces["quality_score"]))
-        if settings.policy == "reject":
-            return np.array([bool(some) for some in beyond], bool)
         flags = zip(map(_flags, beyond), faces["quality_flags"].to_pylist(), strict=True)
+        if settings.policy == "reject":
+            return np.array([bool(new or old) for new, old in flags], bool)
         return np.array([new != old for new, old in flags], bool)
 
     def process(self, batch: FaceBatch) -> StageResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from lake_nights import Place, rows, tiny_models
 from made_runs import Photo, made_run
 
 from frpipe.cli.main import main
+from frpipe.core.errors import OutputError
 from frpipe.io.output import run
 from frpipe.io.output.features import Features
 from frpipe.io.storage.folder import Folder
@@ -136,6 +138,34 @@ def test_another_erasure_ends_one_that_was_killed(published: Path, tmp_path: Pat
     (tables / "notes").unlink()
     _erasure(tables, "bela").run()
     assert not any(rows(str(tables))[name] for name in ("photos", "faces", "people"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"subjects": ["../tables.json"]},
+        {"images": [7]},
+        {"images": 7},
+        {"needles": [{"anchor": "no hex", "digest": "0" * 32, "bytes": 64}]},
+        {"needles": [{"anchor": "00", "digest": "0" * 32, "bytes": 64}]},
+        {"needles": [{"anchor": "0" * 16, "digest": "0" * 32, "bytes": -1}]},
+        {"needles": [{"anchor": "0" * 16, "digest": None, "bytes": 64}]},
+        {"needles": [7]},
+        {"key": "another"},
+    ],
+)
+def test_a_mark_that_makes_no_sense_is_told_before_anything_is_changed(
+    published: Path, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    tables = Path(shutil.copytree(published / "parquet", tmp_path / "tables"))
+    with at_change(3), pytest.raises(Killed):
+        _erasure(tables).run()
+    (mark,) = (tables / "_erase").iterdir()
+    mark.write_text(json.dumps({**json.loads(mark.read_text()), **change}))
+    before = rows(str(tables))
+    with pytest.raises(OutputError, match=f"{mark.name} of the tables cannot be read"):
+        _erasure(tables, "bela").run()
+    assert rows(str(tables)) == before
 
 
 def test_vectors_of_copies_that_go_are_looked_for_where_older_files_hold_them_too(tmp_path: Path) -> None:

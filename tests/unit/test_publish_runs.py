@@ -492,6 +492,7 @@ def test_photos_that_stand_under_two_sources_are_told_and_those_of_the_same_name
     refused = {
         ("new", "new"): "one source",
         ("other", "old"): "was moved to new",
+        ("old", "other"): "was moved to new",
         ("o", "new"): "is of the source o",
     }
     for asked, message in refused.items():
@@ -514,6 +515,10 @@ def test_of_a_night_that_is_gone_the_tables_know_what_its_gallery_has_before_ids
     # An older frpipe has not recorded it: then all are tried that its nights are known to have had.
     known = published_sources(root, runs, ["", "cam"])
     assert known == {"lake": ["cam"] if recorded else ["", "lake", "cam"]}
+    moved = Root.opened(str(shutil.copytree(tmp_path / "tables", tmp_path / "moved")))
+    assert moved is not None
+    _published(tmp_path / "moved", move=("lake", "sea"))
+    assert published_sources(moved, runs) == {"sea": ["cam"] if recorded else ["", "lake", "sea"]}
     lists = Gallery.create(
         str(tmp_path / "gallery"), GallerySpec(16, "e" * 64, "p" * 64, "d" * 64)
     ).suppressions

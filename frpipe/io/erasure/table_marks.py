@@ -8,9 +8,11 @@ ROOT/_erase/NUMBER.json   there from before the first change until the proof hol
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from frpipe.core.errors import FileDamaged, OutputError
 from frpipe.io.erasure.erased_ids import ErasedIds
@@ -19,6 +21,8 @@ from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.whole_file import read_json
 
 FOLDER = "_erase"
+_DIGEST, _ANCHOR = re.compile("[0-9a-f]{32}"), re.compile("[0-9a-f]{16}")
+_LONGEST = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +44,11 @@ class TableMarks:
         for name in [entry.name for entry in folder.list(FOLDER)]:
             try:
                 data = read_json(folder, name)
-                told, subjects, images = data["key"], frozenset(data["subjects"]), frozenset(data["images"])
-                needles = frozenset(Needle(**each) for each in data["needles"])
+                told, subjects, images = data["key"], _digests(data["subjects"]), _digests(data["images"])
+                needles = frozenset(map(_needle, data["needles"]))
             except FileNotFoundError:
                 continue  # another has ended it since it was listed
-            except (FileDamaged, KeyError, TypeError):
+            except (FileDamaged, KeyError, TypeError, ValueError):
                 raise _unreadable(name) from None
             if told != key:
                 raise _unreadable(name)
@@ -70,6 +74,22 @@ class TableMarks:
     def remove(self) -> None:
         """Remove the marks: what they name is proven to be gone."""
         self.folder.delete_all(self.names)
+
+
+def _digests(found: Any) -> frozenset[str]:
+    """Parse digests. Raises TypeError or ValueError: whoever may write to a store may write anything."""
+    if not all(_DIGEST.fullmatch(each) for each in found):
+        raise ValueError
+    return frozenset(found)
+
+
+def _needle(found: Any) -> Needle:
+    """Parse a needle. Raises TypeError or ValueError for what is none."""
+    needle = Needle(**found)
+    whole = _ANCHOR.fullmatch(needle.anchor) and _DIGEST.fullmatch(needle.digest)
+    if not whole or type(needle.bytes) is not int or not 8 <= needle.bytes <= _LONGEST:
+        raise ValueError
+    return needle
 
 
 def _unreadable(name: str) -> OutputError:

@@ -35,7 +35,10 @@ class Wanted:
 
 def _may_hold(column: pq.ColumnChunkMetaData, texts: list[str]) -> bool:
     told = column.statistics
-    if told is None or not told.has_min_max or not isinstance(told.min, str):
-        return True
-    at = bisect_left(texts, told.min)
-    return at < len(texts) and texts[at] <= told.max
+    try:
+        if told is None or not told.has_min_max or not isinstance(told.min, str):
+            return True
+        at = bisect_left(texts, told.min)
+        return at < len(texts) and texts[at] <= told.max
+    except UnicodeDecodeError:
+        return True  # another program cut a text within a character

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.nightly.history import Past
+from frpipe.jobs.publish.moved_sources import MovedSources
 from frpipe.jobs.publish.root import Root
 from frpipe.jobs.publish.schema import MATCHES, MONTH, RUNS
 from frpipe.jobs.publish.sources import NIGHT, gallery_source, source_of
@@ -57,7 +58,7 @@ def published_sources(root: Root, runs: Folder, prefixes: Iterable[str] = ()) ->
     """Read the sources of the published nights of a folder, also of nights that were removed.
 
     prefixes: of nights that are there. An older frpipe has not recorded what the gallery has before the ids
-    of a night: it is nothing, the source itself, or one of these.
+    of a night: it is nothing, the source itself or one that was moved to it, or one of these.
     """
     told = root.table(RUNS).rows(_OF_NIGHTS)
     above = pc.replace_substring_regex(told["output"], "/[^/]*$", "")
@@ -71,7 +72,10 @@ def published_sources(root: Root, runs: Folder, prefixes: Iterable[str] = ()) ->
         found += [{night["source"]: [night["gallery_prefix"]]}] if night["source"] else []
         found += [{night["probe_source"]: [""]}] if night["probe_source"] else []
     unrecorded |= _of_matches(root, mine.filter(pc.is_null(mine["gallery_prefix"])))
-    found += [{name: ["", name, *sorted(prefixes)]} for name in sorted(unrecorded - {None})]
+    moves = MovedSources.read(root.folder)
+    found += [
+        {name: ["", *sorted(moves.names_of(name)), *sorted(prefixes)]} for name in sorted(unrecorded - {None})
+    ]
     return joined(found)
 
 

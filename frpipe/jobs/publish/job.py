@@ -30,7 +30,7 @@ from frpipe.jobs.publish.merge import (
     remove_stale,
     replace_rows,
 )
-from frpipe.jobs.publish.move import move_source, shared_photos, sources_of_matches
+from frpipe.jobs.publish.move import move_source, shared_photos, sources_there
 from frpipe.jobs.publish.moved_sources import MovedSources, record
 from frpipe.jobs.publish.root import Root
 from frpipe.jobs.publish.rows import RunRows
@@ -137,11 +137,10 @@ class Publishing:
         todo, known, unfinished = self._todo()
         root = self._root(todo)
         moves = self._moved(root)
-        barred = self.barred.with_moves(moves)
-        suppressed = obey(root, barred)
+        suppressed = obey(root, self.barred.with_moves(moves))
         with Progress(sum(each.photos for each in todo), "photos", self.say) as progress:
-            for each in map(moves.publication, todo):
-                self._publish(root, each, barred)
+            for each in todo:
+                moves = self._publish(root, each, moves)
                 self.say(f"{each.name} is published")
                 progress.add(each.photos)
         # Also where nothing is to do: a call that was killed before this has left it.
@@ -227,24 +226,41 @@ class Publishing:
                 )
 
     def _moved(self, root: Root) -> MovedSources:
-        """Record the move that is asked for, if any; make it, and end those that were killed."""
-        asked, moves = self.move, MovedSources.read(root.folder)
-        told = root.table(columns.RUNS).rows(["source", "probe_source"])
-        there = {name for column in told.columns for name in column.to_pylist()}
-        if asked and asked[0] not in moves.targets and asked[0] not in there | sources_of_matches(root):
+        """End the moves that were killed; record the one that is asked for, if any, and make it."""
+        moves = self._end_moves(root, MovedSources.read(root.folder))
+        if self.move is None:
+            return moves
+        source = self.move[0]
+        if source not in moves.targets and not sources_there(root, {source}):
+            there = {*root.table(columns.RUNS).rows(["source"])["source"].to_pylist()} - {None}
             raise OutputError(
-                f"no row of the tables in {root.folder.uri} is of the source {asked[0]}",
-                f"there are {', '.join(sorted(there - {None}))}",
+                f"no row of the tables in {root.folder.uri} is of the source {source}",
+                f"there are {', '.join(sorted(there))}",
             )
-        moves = record(root.folder, *asked) if asked else moves
+        return self._end_moves(root, record(root.folder, *self.move))
+
+    def _end_moves(self, root: Root, moves: MovedSources) -> MovedSources:
+        there = sources_there(root, moves.targets)
         for source, target in moves.targets.items():
-            if source in there or (asked and source == asked[0]):
+            if source in there:
                 rows = move_source(root, source, target)
                 self.say(f"{counted(rows, 'rows')} of {source} are of {target} now")
         return moves
 
-    def _publish(self, root: Root, each: Publication, barred: Barred) -> None:
-        """Merge one publication into all tables, into `runs` last."""
+    def _publish(self, root: Root, found: Publication, moves: MovedSources) -> MovedSources:
+        """Merge one publication into all tables, into `runs` last; returns the moves until then."""
+        while True:
+            each = moves.publication(found)
+            self._merge(root, each, self.barred.with_moves(moves))
+            now = MovedSources.read(root.folder)
+            if now.targets == moves.targets:
+                break
+            # Rows that were merged while their source was moved may be of either, or have missed their photos.
+            moves = self._end_moves(root, now)
+        self._record(root, each)
+        return moves
+
+    def _merge(self, root: Root, each: Publication, barred: Barred) -> None:
         rows = RunRows(each, root.recipe, root.embeddings, self.without)
         photos = root.table(columns.PHOTOS)
         if each.features is not None:
@@ -262,6 +278,8 @@ class Publishing:
             self._wrote(columns.MATCHES, found)
         if each.dedup is not None:
             self._duplicates(root, each, each.dedup, barred)
+
+    def _record(self, root: Root, each: Publication) -> None:
         row = {
             **{name: each.facts.get(name) for name in columns.RUNS.schema().names},
             "run_id": each.run_id,

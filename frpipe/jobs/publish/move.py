@@ -7,7 +7,7 @@ the next publication ends it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import date
 
 import numpy as np
@@ -73,12 +73,19 @@ def shared_photos(root: Root, source: str, ids: pa.Array | None = None) -> Count
     return Counter(others["source"].filter(same).to_pylist())
 
 
-def sources_of_matches(root: Root) -> set[str]:
-    """Read the sources of the probes that were searched for."""
-    table, found = root.table(columns.MATCHES), set[str]()
-    for _, rows in table.scan(table.head(), ["source"]):
-        found.update(rows["source"].unique().to_pylist())
-    return found
+def sources_there(root: Root, names: Collection[str]) -> set[str]:
+    """Select the sources that rows of the tables are of.
+
+    A publisher that was killed may have rows in some tables, and none in `runs`.
+    """
+    told = root.table(columns.RUNS).rows(_OF_RUNS)
+    found = {each for column in told.columns for each in column.to_pylist()}
+    wanted = Wanted({"source": pa.array(names, pa.string())})
+    for spec in (columns.PHOTOS, columns.FACES, columns.REJECTS, columns.MATCHES) if names else ():
+        table = root.table(spec)
+        for _, rows in table.scan(table.head(), ["source"], wanted):
+            found.update(rows["source"].unique().to_pylist())
+    return found & {*names}
 
 
 def _edited(table: PublishedTable, made: Callable[[State], Fix]) -> int:
@@ -131,13 +138,17 @@ def _of_photos(table: PublishedTable, base: State, source: str, target: str) -> 
 
 
 def _of_dependents(photos: PublishedTable, source: str, target: str) -> Fix:
-    """A row stands if that of its photo does, and has its mark."""
+    """A row goes if its photo has a row of another run, and has the mark of its photo.
+
+    That of a photo that is not there stays: another move may have it on its way.
+    """
     current = _standing(photos, target)
     ids, marks = current["image_id"].combine_chunks(), current["vanished"].combine_chunks()
 
     def fix(found: pa.Table) -> tuple[Mask, pa.Table]:
         own = _is_of(found, source)
-        gone = (own | _is_of(found, target)) & ~agrees(found, "run_id", current)
+        known = _mask(pc.is_in(found["image_id"], value_set=ids))
+        gone = (own | _is_of(found, target)) & known & ~agrees(found, "run_id", current)
         left = _moved(found, gone, source, target)
         days = marks.take(pc.index_in(left["image_id"], value_set=ids).combine_chunks())
         mine = pa.array(_is_of(left, target))

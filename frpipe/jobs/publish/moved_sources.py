@@ -73,6 +73,9 @@ def record(folder: Folder, source: str, target: str) -> MovedSources:
             return found
         if source == target:
             raise OutputError(f"{source} is one source, and not two", "name the other one second")
+        if source in found.targets:
+            where = found.of(source)
+            raise OutputError(f"{source} was moved to {where} before", f"move {where} to {target}")
         if found.targets.get(target, source) != source:
             raise OutputError(
                 f"{target} was moved to {found.of(target)} before", f"move {source} to {found.of(target)}"

@@ -86,8 +86,9 @@ class Publication:
 
     @property
     def number(self) -> int:
-        """The number that stands for the content in logs of tables."""
-        return int(self.content[:15], 16)
+        """The number that stands in logs of tables for the content, and for the sources it is published of."""
+        sources = [self.source, *(each.source for each in self.searches)]
+        return int(digest_of([self.content, sources])[:15], 16)
 
     @property
     def photos(self) -> int:

@@ -255,7 +255,7 @@ class Publishing:
             now = MovedSources.read(root.folder)
             if now.targets == moves.targets:
                 break
-            # Rows that were merged while their source was moved may be of either, or have missed their photos.
+            # Rows merged while their source was moved may be of either, or have missed their photos.
             moves = self._end_moves(root, now)
         self._record(root, each)
         return moves

@@ -86,7 +86,7 @@ class Publication:
 
     @property
     def number(self) -> int:
-        """The number in logs of tables that stands for the content, and its sources."""
+        """The number that stands for the content and its sources in logs of tables."""
         sources = [self.source, *(each.source for each in self.searches)]
         return int(digest_of([self.content, sources])[:15], 16)
 

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from frpipe.core.schema import LEFT_OUT_BY, SubjectRule, stage_of
+from frpipe.core.schema import stage_of
+from frpipe.core.subject import LEFT_OUT_BY, SubjectRule
 
 LEFT_OUT_FACE = "left_out_face"
 """Why a photo's other faces stand for nobody: the face that is meant was left out."""

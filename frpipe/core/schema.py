@@ -8,22 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Literal
 
 import pyarrow as pa
+
+from frpipe.core.subject import LEFT_OUT_BY
 
 # Version 1 has no columns on turns and second looks: recipes that look once at a photo write it still.
 # Version 3 has times of capture, which recipes write that ask for them. There is no further number: what came
 # later has a name, which a recipe lists, so that each such column is there or not for itself.
 SCHEMA_VERSION, WITH_CAPTURE_TIMES = 2, 3
 IS_SUBJECT = "is_subject"
-SubjectRule = Literal["centre-largest", "largest"]
-"""A rule that chooses the subject's face of a photo."""
-LEFT_OUT_BY: dict[SubjectRule, str] = {
-    "largest": "largest_left_out",
-    "centre-largest": "centre_largest_left_out",
-}
-"""Columns of `images` that say of each policy whether the face that it means was left out."""
 LATER_COLUMNS = (IS_SUBJECT, *LEFT_OUT_BY.values())
 """Columns of `faces` and `images` that outputs begun by older code go on without."""
 

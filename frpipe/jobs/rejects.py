@@ -20,7 +20,7 @@ from frpipe.core.held import NO_COLOUR
 from frpipe.core.left_out import reasons_of
 from frpipe.core.reasons import STAGE_OF, Reason, Status
 from frpipe.core.report import Report
-from frpipe.core.schema import LEFT_OUT_BY
+from frpipe.core.subject import LEFT_OUT_BY
 from frpipe.io.manifest.columns import LOCATION, URI
 from frpipe.io.manifest.list_files import SUFFIXES
 from frpipe.io.manifest.manifest_writer import write_manifest

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from frpipe.core.errors import OutputError
 from frpipe.core.held import HELD_FACE, HELD_INSTEAD, is_held_instead
 from frpipe.core.left_out import LEFT_OUT_FACE, is_left_out
-from frpipe.core.schema import LEFT_OUT_BY, face_columns, later_columns_of, stage_of
+from frpipe.core.schema import face_columns, later_columns_of, stage_of
+from frpipe.core.subject import LEFT_OUT_BY
 from frpipe.core.text_column import canonical_column
 from frpipe.gallery.schema import EMBEDDING, FACE_ID, FIXED_COLUMNS, QUALITY, SUBJECT_ID, URI, template_schema
 from frpipe.gallery.weights import WEIGHED_BY, WEIGHT, weights_of

@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 
 from frpipe.core.left_out import columns_there
-from frpipe.core.schema import LEFT_OUT_BY
-from frpipe.models.detectors.faces import Floats
-from frpipe.models.detectors.policy import chosen
 from frpipe.stages.subject_face import subject_candidates
-
-
-def reasons_by_policy(
-    boxes: Floats, width: int, height: int, why: Mapping[int, str]
-) -> dict[str, str | None]:
-    """Why the face that each policy means is left out, by the policy's column; None: it is not.
-
-    boxes: (k, 4), of all faces that were found.  why: of those left out the reason, by their row.
-    """
-    if not why or len(why) == len(boxes):
-        return dict.fromkeys(LEFT_OUT_BY.values())
-    return {
-        name: why.get(int(chosen(boxes, width, height, policy)[0])) for policy, name in LEFT_OUT_BY.items()
-    }
 
 
 def noted(images: pa.Table, faces: pa.Table, photos: np.ndarray, reasons: Sequence[str | None]) -> pa.Table:

@@ -21,9 +21,8 @@ from frpipe.models.detectors.base import Detector, Faces
 from frpipe.models.detectors.candidates import Case, FaceCandidate
 from frpipe.models.detectors.faces import Floats
 from frpipe.models.detectors.finder import Finder, SingleLook
-from frpipe.models.detectors.policy import chosen
+from frpipe.models.detectors.policy import chosen, reasons_by_policy
 from frpipe.models.loading import load_detector, load_finder
-from frpipe.stages.left_out import reasons_by_policy
 from frpipe.vision.align import align_photo, needed_shrink
 from frpipe.vision.capture_time import capture_time
 from frpipe.vision.decode import Photo, decode, plan_shrink

@@ -7,7 +7,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from frpipe.core.left_out import is_left_out
-from frpipe.core.schema import SubjectRule
+from frpipe.core.subject import SubjectRule
 from frpipe.models.detectors.policy import first_of_each
 
 RULE: SubjectRule = "centre-largest"

@@ -16,7 +16,7 @@ from PIL import Image
 
 from frpipe.core.config import Config, DecodeConfig, load_config
 from frpipe.core.reasons import Reason, Status
-from frpipe.core.schema import LEFT_OUT_BY
+from frpipe.core.subject import LEFT_OUT_BY
 from frpipe.models.detectors.candidates import Case, FaceCandidate, landmark_error
 from frpipe.models.detectors.finder import Finder, SingleLook
 from frpipe.stages import locate

@@ -28,11 +28,11 @@ from frpipe.core.report import PhotoCounts, Report
 from frpipe.core.schema import (
     IS_SUBJECT,
     LATER_COLUMNS,
-    LEFT_OUT_BY,
     extras_of,
     later_columns_of,
     reserved_names,
 )
+from frpipe.core.subject import LEFT_OUT_BY
 from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.enroll import job as enroll_job

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from frpipe.core.errors import FileDamaged, OutputError
 from frpipe.core.held import HELD_INSTEAD
-from frpipe.core.schema import LEFT_OUT_BY
+from frpipe.core.subject import LEFT_OUT_BY
 from frpipe.io.output import run
 from frpipe.io.output.parts import (
     EMBEDDINGS,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from frpipe.core.held import HELD_FACE, HELD_INSTEAD, is_held_instead
 from frpipe.core.left_out import LEFT_OUT_FACE, is_left_out
 from frpipe.core.reasons import Reason, Reject, Status
-from frpipe.core.schema import LEFT_OUT_BY
+from frpipe.core.subject import LEFT_OUT_BY
 from frpipe.core.text import canonical_text
 from frpipe.core.threshold import Threshold
 from frpipe.gallery.schema import EMBEDDING

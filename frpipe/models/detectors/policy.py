@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
 from frpipe.core.config import FacePolicy
 from frpipe.core.reasons import Reason, Reject
+from frpipe.core.subject import LEFT_OUT_BY
 from frpipe.models.detectors.faces import Faces, Floats
 
 
@@ -36,6 +39,20 @@ def chosen(boxes: Floats, width: int, height: int, policy: FacePolicy) -> NDArra
             raise Reject(Reason.MANY_FACES, f"{len(boxes)} faces")
         return np.arange(1)
     return np.array([np.argmax(_merits(boxes, np.array([[width, height]]), policy))])
+
+
+def reasons_by_policy(
+    boxes: Floats, width: int, height: int, why: Mapping[int, str]
+) -> dict[str, str | None]:
+    """Why the face that each policy means is left out, by the policy's column; None: it is not.
+
+    boxes: (k, 4), of all faces that were found.  why: of those left out the reason, by their row.
+    """
+    if not why or len(why) == len(boxes):
+        return dict.fromkeys(LEFT_OUT_BY.values())
+    return {
+        name: why.get(int(chosen(boxes, width, height, policy)[0])) for policy, name in LEFT_OUT_BY.items()
+    }
 
 
 def first_of_each(

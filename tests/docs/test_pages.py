@@ -37,7 +37,7 @@ NOT_RUN = {
     "docs/evaluation.md": ["data", "data", "data", "data"],
     "docs/faults.md": ["hours"],
     "docs/identify.md": ["cluster"],
-    "docs/kubernetes.md": ["cluster"] * 2,
+    "docs/kubernetes.md": ["cluster"] * 3,
     "docs/lecture.md": ["internet", "data"],
     "docs/models.md": ["internet"],
     "docs/nightly.md": ["cluster", "hours"],

@@ -72,29 +72,32 @@ def test_what_was_killed_while_its_source_was_moved_is_whole(tmp_path: Path, run
             assert _rows(root) == _rows(expected), (moment, death)
 
 
-def test_a_source_is_moved_on_after_a_move_that_was_killed(tmp_path: Path, runs: Any) -> None:
+@pytest.fixture(name="chain")
+def _chain(tmp_path: Path, runs: Any) -> tuple[Path, dict[str, list[str]], range]:
+    """Tables of two sources, what they hold after both moves of a chain, and moments in the first move."""
     _published(tmp_path / "before", runs[0], replace(runs[1], source="new"))
     expected = Path(shutil.copytree(tmp_path / "before", tmp_path / "whole"))
     with at_change(None) as changes:
         _published(expected, move=("old", "new"))
     _published(expected, move=("new", "last"))
-    for moment in range(2, changes[0] + 1, 3):
-        root = Path(shutil.copytree(tmp_path / "before", tmp_path / f"killed-{moment}"))
+    return tmp_path / "before", _rows(expected), range(2, changes[0] + 1, 3)
+
+
+def test_a_source_is_moved_on_after_a_move_that_was_killed(tmp_path: Path, chain: Any) -> None:
+    before, expected, moments = chain
+    for moment in moments:
+        root = Path(shutil.copytree(before, tmp_path / f"killed-{moment}"))
         with at_change(moment), pytest.raises(Killed):
             _published(root, move=("old", "new"))
         _published(root, move=("new", "last"))
-        assert _rows(root) == _rows(expected), moment
+        assert _rows(root) == expected, moment
 
 
-def test_a_source_is_moved_on_while_it_is_moved(tmp_path: Path, runs: Any) -> None:
-    _published(tmp_path / "before", runs[0], replace(runs[1], source="new"))
-    expected = Path(shutil.copytree(tmp_path / "before", tmp_path / "whole"))
-    with at_change(None) as changes:
-        _published(expected, move=("old", "new"))
-    _published(expected, move=("new", "last"))
-    for moment in range(2, changes[0] + 1, 3):
-        root = Path(shutil.copytree(tmp_path / "before", tmp_path / f"raced-{moment}"))
+def test_a_source_is_moved_on_while_it_is_moved(tmp_path: Path, chain: Any) -> None:
+    before, expected, moments = chain
+    for moment in moments:
+        root = Path(shutil.copytree(before, tmp_path / f"raced-{moment}"))
         with at_change(moment, lambda root=root: _published(root, move=("new", "last"))):
             _published(root, move=("old", "new"))
         _published(root)
-        assert _rows(root) == _rows(expected), moment
+        assert _rows(root) == expected, moment

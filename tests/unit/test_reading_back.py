@@ -26,7 +26,6 @@ from frpipe.jobs.contract import until_whole
 from frpipe.jobs.enroll.audit import audit
 from frpipe.jobs.reading_back import ReadingBack, read_units, weight_of, workers_for
 from frpipe.runtime.allocation import Node
-from frpipe.runtime.executor import STALL_TIMEOUT_S, Step, Watch
 from frpipe.runtime.local import LocalExecutor
 from frpipe.testing.executors import SameProcess
 
@@ -56,14 +55,9 @@ class _LastFirst(SameProcess):
     """Ends with the ticket that came first."""
 
     def stream(
-        self,
-        tickets: Sequence[Mapping[str, Any]],
-        steps: Sequence[Step],
-        *,
-        stall_timeout_s: float | None = STALL_TIMEOUT_S,
-        watch: Watch | None = None,
+        self, tickets: Sequence[Mapping[str, Any]], *words: Any, **more: Any
     ) -> Iterator[dict[str, Any]]:
-        return super().stream([*reversed(tickets)], steps, stall_timeout_s=stall_timeout_s, watch=watch)
+        return super().stream([*reversed(tickets)], *words, **more)
 
 
 class _Forgetful(SameProcess):

@@ -24,11 +24,12 @@ _NOTHING = pa.schema([])
 
 
 class Photo(NamedTuple):
-    """content: what its file holds; the vector is made of it too."""
+    """content: what its file holds; the vector is made of it too.  folder: where it lies, with a slash."""
 
     image_id: str
     subject_id: str | None
     content: str
+    folder: str = ""
 
     @property
     def vector(self) -> np.ndarray:
@@ -72,7 +73,11 @@ def made_run(place: Path, photos: Sequence[Photo], manifest: Path | None = None)
 
 
 def _known(photo: Photo) -> dict[str, object]:
-    return {"image_id": photo.image_id, "image_uri": photo.image_id, "subject_id": photo.subject_id}
+    return {
+        "image_id": photo.image_id,
+        "image_uri": f"{photo.folder}{photo.image_id}",
+        "subject_id": photo.subject_id,
+    }
 
 
 def _image(photo: Photo) -> dict[str, object]:

@@ -61,6 +61,7 @@ def _job(options: argparse.Namespace) -> Publishing:
         "keep_hours": options.keep_hours,
         "without": frozenset(options.without),
         "compact": options.compact,
+        "same_photos": options.same_photos,
         "move": tuple(options.move_source) if options.move_source else None,
     }
     given = {name: value for name, value in how.items() if value is not None}
@@ -135,6 +136,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="what the ids of the photos belong to: those of two sources never meet (default: the manifest; "
         "of nights consolidate.source, else the folder of the first)",
+    )
+    add(
+        "--same-photos",
+        action="store_true",
+        help="photos of --results that lie elsewhere than those of the same ids in the tables, and are of "
+        "other content, are the same ones",
     )
     add(
         "--move-source",

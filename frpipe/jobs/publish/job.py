@@ -32,6 +32,7 @@ from frpipe.jobs.publish.merge import (
 )
 from frpipe.jobs.publish.move import move_source, shared_photos, sources_there
 from frpipe.jobs.publish.moved_sources import MovedSources, record
+from frpipe.jobs.publish.other_photos import other_photos
 from frpipe.jobs.publish.root import Root
 from frpipe.jobs.publish.rows import RunRows
 from frpipe.jobs.publish.schema import TableSpec
@@ -113,9 +114,11 @@ class Publishing:
     embeddings, layout: settled by the first publication; None: as they are, or with vectors, as Delta.
     without: columns of manifests to leave out.  keep_hours: how long files of older versions stay; None: 168
     with Delta, else 0.  compact: whether to merge small files now, and not only where there are many.
-    move: a source whose photos are of the other from now on.
+    move: a source whose photos are of the other from now on.  same_photos: whether photos of outputs that lie
+    elsewhere than those of the same ids, and are of other content, are the same ones.
 
-    `run` raises OutputError: a result is not finished, of another recipe, or has columns that do not fit.
+    `run` raises OutputError: a result is not finished, of another recipe or of other photos with the same
+    ids, or has columns that do not fit.
     """
 
     root: str
@@ -128,6 +131,7 @@ class Publishing:
     keep_hours: float | None = None
     compact: bool = False
     move: tuple[str, str] | None = None
+    same_photos: bool = False
     say: Say = lambda _: None
     tallies: dict[str, Tally] = field(default_factory=dict)
 
@@ -168,9 +172,11 @@ class Publishing:
         root = Root.opened(self.root, self.target_bytes)
         if root is not None:
             self._refuse_other(root)
+            moves = MovedSources.read(root.folder)
             for each in todo:
                 if each.features is not None:
                     root.refuse_other_recipe(each.features.spec, each.name)
+                    self._refuse_other_photos(root, moves.publication(each), moves)
         photos, faces = (sum(int(each.facts.get(n) or 0) for each in todo) for n in ("photos", "faces"))
         lines = [
             f"tables     {self.root}, {'to be made' if root is None else root.layout}",
@@ -225,6 +231,20 @@ class Publishing:
                     "leave the option out, or publish to another root",
                 )
 
+    def _refuse_other_photos(self, root: Root, each: Publication, moves: MovedSources) -> None:
+        """Raise OutputError where photos of an output would replace others that only have the same ids.
+
+        A night's gallery has refused them, and of joined sources somebody has said that they are one.
+        """
+        if self.same_photos or each.kind != "enroll" or len(moves.names_of(each.source)) > 1:
+            return
+        if found := other_photos(root.table(columns.PHOTOS), RunRows(each, root.recipe)):
+            raise OutputError(
+                f"{each.name}: {found.text(each.source)}; it was not published",
+                "if they are other photos, give their source a name of its own with --source; if they "
+                "are the same ones, moved and changed, say --same-photos",
+            )
+
     def _moved(self, root: Root) -> MovedSources:
         """End the moves that were killed; record the one that is asked for, if any, and make it."""
         moves = self._end_moves(root, MovedSources.read(root.folder))
@@ -251,6 +271,7 @@ class Publishing:
         """Merge one publication into all tables, into `runs` last; returns the moves until then."""
         while True:
             each = moves.publication(found)
+            self._refuse_other_photos(root, each, moves)
             self._merge(root, each, self.barred.with_moves(moves))
             now = MovedSources.read(root.folder)
             if now.targets == moves.targets:

@@ -1,0 +1,92 @@
+"""Photos of two collections that have the same ids never replace each other in published tables unasked."""
+
+from __future__ import annotations
+
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_runs import Photo, made_run
+
+from frpipe.core.errors import OutputError
+from frpipe.jobs.publish.job import Publishing
+from frpipe.jobs.publish.root import Root
+from frpipe.jobs.publish.schema import PHOTOS
+from frpipe.jobs.publish.sources import Publication, result_at
+
+HERE, THERE = "/albums/here/", "s3://albums/there/"
+
+
+def _run(place: Path, *photos: Photo, source: str = "photos.csv") -> Publication:
+    return result_at(made_run(place, [*photos]).uri, source)
+
+
+def _publishing(root: Path, *found: Publication, **options: Any) -> Publishing:
+    return Publishing(str(root), lambda _: (found, ()), **options)
+
+
+def _contents(root: Path) -> dict[tuple[str, str], str]:
+    tables = Root.opened(str(root))
+    assert tables is not None
+    rows = tables.table(PHOTOS).rows().to_pylist()
+    return {(row["source"], row["image_uri"]): row["content_sha256"][:6] for row in rows}
+
+
+@pytest.mark.parametrize("order", [*permutations(range(2))])
+def test_other_photos_of_the_same_source_and_ids_are_refused(tmp_path: Path, order: tuple[int, ...]) -> None:
+    runs = [
+        _run(tmp_path / "1", Photo("1.jpg", "anna", "a", HERE), Photo("2.jpg", "bob", "b", HERE)),
+        _run(tmp_path / "2", Photo("1.jpg", "carl", "c", THERE), Photo("3.jpg", "dora", "d", THERE)),
+    ]
+    root = tmp_path / "tables"
+    _publishing(root, runs[order[0]]).run()
+    before = _contents(root)
+    for refused in (_publishing(root, runs[order[1]]).dry_run, _publishing(root, runs[order[1]]).run):
+        with pytest.raises(OutputError, match="1 photo has the id of another") as told:
+            refused()
+        assert "1.jpg of photos.csv" in str(told.value)
+        assert "--source" in (told.value.remedy or "")
+        assert _contents(root) == before
+
+
+def test_a_source_of_their_own_keeps_both(tmp_path: Path) -> None:
+    root = tmp_path / "tables"
+    _publishing(root, _run(tmp_path / "1", Photo("1.jpg", "anna", "a", HERE))).run()
+    _publishing(root, _run(tmp_path / "2", Photo("1.jpg", "carl", "c", THERE), source="there")).run()
+    assert {*_contents(root)} == {("photos.csv", f"{HERE}1.jpg"), ("there", f"{THERE}1.jpg")}
+
+
+def test_who_says_that_they_are_the_same_has_them_replaced(tmp_path: Path) -> None:
+    root, other = tmp_path / "tables", _run(tmp_path / "2", Photo("1.jpg", "carl", "c", THERE))
+    _publishing(root, _run(tmp_path / "1", Photo("1.jpg", "anna", "a", HERE))).run()
+    _publishing(root, other, same_photos=True).run()
+    assert {*_contents(root)} == {("photos.csv", f"{THERE}1.jpg")}
+    # What stands in the tables is no longer asked about.
+    _publishing(root, _run(tmp_path / "3", Photo("1.jpg", "carl", "e", THERE))).run()
+
+
+@pytest.mark.parametrize(
+    "photo",
+    [
+        pytest.param(Photo("1.jpg", "anna", "b", HERE), id="changed"),
+        pytest.param(Photo("1.jpg", "anna", "a", THERE), id="moved"),
+        pytest.param(Photo("1.jpg", "anna", "b"), id="of an unknown place"),
+        pytest.param(Photo("1.jpg", "anna", "b", "/albums/./here/"), id="of a place in other words"),
+    ],
+)
+def test_photos_that_moved_or_changed_are_replaced(tmp_path: Path, photo: Photo) -> None:
+    root = tmp_path / "tables"
+    _publishing(root, _run(tmp_path / "1", Photo("1.jpg", "anna", "a", HERE))).run()
+    _publishing(root, _run(tmp_path / "2", photo)).run()
+    assert len(_contents(root)) == 1
+
+
+def test_of_sources_that_were_joined_photos_replace_each_other(tmp_path: Path) -> None:
+    root, runs = tmp_path / "tables", []
+    for name, folder in (("old", HERE), ("new", THERE)):
+        runs.append(_run(tmp_path / name, Photo("1.jpg", "anna", name, folder), source=name))
+    _publishing(root, runs[0]).run()
+    _publishing(root, move=("old", "new")).run()
+    _publishing(root, runs[1]).run()
+    assert [source for source, _ in _contents(root)] == ["new"]

@@ -16,13 +16,12 @@ from frpipe.core.reasons import PASSING
 from frpipe.core.text_column import canonical_column
 from frpipe.gallery.external_sort import ExternalSort
 from frpipe.gallery.packed import hashes
-from frpipe.gallery.photos import MADE_OF, image_ids, is_absolute, made_of, place_hashes
+from frpipe.gallery.photos import MADE_OF, image_ids, made_of, place_hashes
 from frpipe.gallery.schema import EMBEDDING, FACE_ID, SUBJECT_ID, URI, vector_array
 from frpipe.gallery.templates import TemplatePolicy, reduce_templates
-from frpipe.io.manifest.columns import ID, LOCATION
 from frpipe.io.output.features import OF_EMBEDDER
-from frpipe.io.output.plan import read_part
 from frpipe.jobs.features import FeatureRun
+from frpipe.jobs.located import located
 from frpipe.jobs.suppressed_faces import IMAGE_NAMES
 
 _NAMES = [*IMAGE_NAMES, URI, SUBJECT_ID, "status", "reason"]
@@ -69,11 +68,8 @@ def photos_and_faces(
         if not vectors:
             zeros = vector_array(np.zeros((faces.num_rows, 1), np.float32))
             faces = faces.append_column(EMBEDDING, zeros)  # noqa: PLW2901
-        if pc.all(is_absolute(images[URI]), min_count=0).as_py() is False:
-            plan = read_part(source.folder, part)
-            yield _located(images, plan), _located(faces, plan)
-        else:
-            yield images, faces
+        images, faces = located(source.folder, part, images, faces)  # noqa: PLW2901
+        yield images, faces
 
 
 def _small_columns(source: FeatureRun) -> list[str]:
@@ -110,14 +106,6 @@ def derived(table: pa.Table, how: TemplatePolicy, disputed: Counter[str] | None 
     edges = [*np.flatnonzero(np.diff(codes, prepend=-1)).tolist(), len(codes)]
     texts = [made_of(photos[start:end], places[start:end]) for start, end in pairwise(edges)]
     return reduced.append_column(pa.field(MADE_OF, pa.string()), pa.array(texts, pa.string()))
-
-
-def _located(table: pa.Table, plan: pa.Table) -> pa.Table:
-    at = pc.index_in(table[ID], value_set=plan[ID].combine_chunks())
-    places = plan[LOCATION].take(at)
-    known = pc.and_(is_absolute(places), pc.invert(pc.fill_null(is_absolute(table[URI]), True)))
-    column = pc.if_else(pc.fill_null(known, False), places, table[URI])
-    return table.set_column(table.column_names.index(URI), table.schema.field(URI), column)
 
 
 def grouped(tables: Iterable[pa.Table], dim: int, bucket_rows: int = _BUCKET_ROWS) -> Iterator[pa.Table]:

@@ -45,7 +45,7 @@ def other_photos(photos: PublishedTable, rows: RunRows) -> OtherPhotos | None:
     changed = _changed(photos, rows, ids)
     if not len(changed):
         return None
-    now = _of(rows.features.all_images([_ID, _PLACE]), changed)
+    now = _of(rows.images([_ID, _PLACE]), changed)
     there = _of(_standing(photos, rows, _PLACE, changed), changed)
     at = pc.index_in(now[_ID], value_set=there[_ID].combine_chunks()).combine_chunks()
     before = there[_PLACE].combine_chunks().take(at)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from frpipe.core.schema import face_columns, image_columns
 from frpipe.io.output.features import Features
 from frpipe.io.tables.types import column_name, portable
+from frpipe.jobs.located import located
 from frpipe.jobs.publish.schema import EMBEDDING, OWN_NAMES, REJECTS, VECTOR, further_column
 from frpipe.jobs.publish.sources import Publication
 
@@ -44,8 +45,14 @@ class RunRows:
 
     def photos(self) -> Iterator[pa.Table]:
         """Iterate over the rows of `photos`, part by part."""
-        for table in self.features.all_images() if self.publication.features else ():
+        for table in self.images() if self.publication.features else ():
             yield self._whole(table, self._spec_hashes())
+
+    def images(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Iterate over its photos as the output has them, part by part, with the places where they lie."""
+        parts, tables = self.features.some_parts(), self.features.all_images(columns)
+        for part, table in zip(parts, tables, strict=True):
+            yield from located(self.features.folder, part, table)
 
     def rejects(self) -> Iterator[pa.Table]:
         """Iterate over the rows of `rejects`, part by part."""
@@ -63,9 +70,9 @@ class RunRows:
             if not self.embeddings:
                 names = first.faces(part, []).column_names or None
                 table = first.faces(part, names)
-                yield self._whole(table.drop_columns([EMBEDDING]), {})
+                yield self._whole(located(first.folder, part, table)[0].drop_columns([EMBEDDING]), {})
                 continue
-            table = self._whole(first.faces(part), {})
+            table = self._whole(located(first.folder, part, first.faces(part))[0], {})
             for other in further:
                 table = _beside(table, other, part)
             yield table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -35,7 +35,6 @@ _RECIPE = Column(
 _PARTITION = Column(MONTH, pa.string(), "partition: the month of the night, or else of `as_of`: 2026-11")
 _OF_RUN = (_RUN_ID, _NIGHT, *_TIMES)
 _TAIL = (_VANISHED, *_OF_RUN, *_HASHES, _RECIPE, _PARTITION)
-_IMAGES = image_columns(WITH_CAPTURE_TIMES)
 _OF_REJECTS = ("image_id", "image_uri", "subject_id", "reason", "detail", "attempts", "format", "bytes")
 
 
@@ -60,6 +59,11 @@ class TableSpec:
         return pa.schema([pa.field(each.name, each.type, each.nullable) for each in kept])
 
 
+def _located(columns: Sequence[Column]) -> tuple[Column, ...]:
+    doc = "where the photo lies, a relative path of the manifest resolved; null for embedded photos"
+    return tuple(replace(each, doc=doc) if each.name == "image_uri" else each for each in columns)
+
+
 def _ours(columns: tuple[Column, ...], *needed: str) -> tuple[Column, ...]:
     """Convert columns of an output to those of tables. needed: those that no output lacks."""
     return tuple(
@@ -73,6 +77,7 @@ def _ours(columns: tuple[Column, ...], *needed: str) -> tuple[Column, ...]:
     )
 
 
+_IMAGES, _FACES = _located(image_columns(WITH_CAPTURE_TIMES)), _located(face_columns(1))
 PHOTOS = TableSpec(
     "photos",
     "a row for each photo, as it ended when it was last processed",
@@ -86,7 +91,7 @@ FACES = TableSpec(
     (
         SOURCE,
         *_ours(
-            tuple(each for each in face_columns(1) if each not in _HASHES),
+            tuple(each for each in _FACES if each not in _HASHES),
             "face_id",
             "image_id",
             "face_index",

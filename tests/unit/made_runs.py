@@ -1,4 +1,4 @@
-"""Finished outputs of given photos, one face each, without a model or a photo; searches and duplicates of them."""
+"""Finished outputs of given photos, one face each, without a model or a photo, and results on them."""
 
 from __future__ import annotations
 

@@ -41,7 +41,9 @@ def by_definition(found: Sequence[Publication]) -> Keys:
     people = Counter((key[0], row["subject_id"]) for key, (_, row) in photos.items() if key not in vanished)
     return {
         "photos": {key: (name, vanished.get(key)) for key, name in stands.items()},
-        "faces": sorted((s, row["face_id"], name) for s, row, name in faces if stands[s, row["image_id"]] == name),
+        "faces": sorted(
+            (s, row["face_id"], name) for s, row, name in faces if stands[s, row["image_id"]] == name
+        ),
         "rejects": sorted(
             (*key, each.run_id) for key, (each, row) in photos.items() if row["status"] == "rejected"
         ),
@@ -89,8 +91,8 @@ def _matches(found: Sequence[Publication], photos: dict[tuple[str, str], Any]) -
             # Of faces that the search found by itself it says what it says of their photos.
             of = orders.get(search.faces.run_id, each.order) if search.faces else each.order
             for path in _parts(search.folder.uri, "probes"):
-                for row in pq.read_table(path).to_pylist():
-                    row = {**row, "source": search.source, "search": search.name}
+                for told in pq.read_table(path).to_pylist():
+                    row = {**told, "source": search.source, "search": search.name}
                     if of < photos.get((search.source, row["image_id"]), of):
                         continue
                     key, rank = tuple(row[name] for name in _MATCH[:4]), (of, each.order)

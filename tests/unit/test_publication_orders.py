@@ -6,18 +6,23 @@ import json
 import os
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from made_runs import Photo, made_dedup, made_run, made_search
 from table_oracle import by_definition, published
 
 from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
+from frpipe.io.tables.state import State
+from frpipe.io.tables.table import Change, conformed, edited
 from frpipe.jobs.publish.job import Publishing
+from frpipe.jobs.publish.merge import FACES
+from frpipe.jobs.publish.root import Root
+from frpipe.jobs.publish.schema import MATCHES
 from frpipe.jobs.publish.sources import Publication, result_at
 
 ORDERS = int(os.environ.get("FRPIPE_PUBLICATION_ORDERS", "3"))
@@ -105,3 +110,30 @@ def test_the_order_of_publications_does_not_matter(
         for name in order:
             _publish(tmp_path / str(number), [found[name]], layout=layout)
         assert published(str(tmp_path / str(number))) == wanted, order
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_tables_of_an_earlier_frpipe_know_the_faces_of_their_searches(
+    found: dict[str, Publication], tmp_path: Path, layout: str
+) -> None:
+    orders = (SEARCHES, ("first", "of the first, late", "of the first", "second", "of the second"))
+    for number, order in enumerate(orders):
+        place = tmp_path / str(number)
+        _publish(place, [found[name] for name in order[:2]], layout=layout)
+        _without_times(place)
+        for name in order[2:]:
+            _publish(place, [found[name]])
+        assert published(str(place)) == by_definition([found[name] for name in SEARCHES])
+
+
+def _without_times(place: Path) -> None:
+    root = Root.opened(str(place))
+    assert root is not None
+    table = root.table(MATCHES)
+
+    def change(base: State) -> Change:
+        older = pa.schema([field for field in base.schema if field.name not in FACES[:3]])
+        rows = [conformed(found, older) for _, found in table.scan(base)]
+        return Change(edited(base, base.files, table.write(older, rows), schema=older))
+
+    assert not {*FACES[:3]} & {*table.transact(change).schema.names}

@@ -359,7 +359,10 @@ def replace_rows(
     the log.
     """
     tally, name = Tally(), f"{publication.run_id}.{column}"
-    newest, when = f"{column}.{digest_of(value)[:32]}", (publication.as_of - _EPOCH) // timedelta(microseconds=1)
+    newest, when = (
+        f"{column}.{digest_of(value)[:32]}",
+        (publication.as_of - _EPOCH) // timedelta(microseconds=1),
+    )
     applied = {name: publication.number, **({newest: when} if value != publication.run_id else {})}
 
     def change(base: State) -> Change | None:
@@ -500,7 +503,7 @@ def ranks(found: pa.Table, current: pa.Table) -> list[pa.Array]:
 
 
 def stale(found: pa.Table, current: pa.Table) -> Mask:
-    """Mark the rows of searches whose photo was processed again since their faces were found, (rows,) bool."""
+    """Mark the rows of searches whose photo was processed again since by another run, (rows,) bool."""
     known = _in(found["image_id"], current["image_id"].combine_chunks())
     named, told = (_mask(pc.is_valid(found[name])) for name in ("photo_run_id", "photo_as_of"))
     rows = [_filled(name, _of_photo(found, current, name)) for name in ORDER]

@@ -24,6 +24,7 @@ from frpipe.jobs.publish.merge import FACES
 from frpipe.jobs.publish.root import Root
 from frpipe.jobs.publish.schema import MATCHES
 from frpipe.jobs.publish.sources import Publication, result_at
+from frpipe.testing.kills import at_change
 
 ORDERS = int(os.environ.get("FRPIPE_PUBLICATION_ORDERS", "3"))
 """Orders that are tried."""
@@ -110,6 +111,22 @@ def test_the_order_of_publications_does_not_matter(
         for name in order:
             _publish(tmp_path / str(number), [found[name]], layout=layout)
         assert published(str(tmp_path / str(number))) == wanted, order
+
+
+def test_a_search_whose_photos_are_processed_again_meanwhile_leaves_nothing_stale(
+    found: dict[str, Publication], tmp_path: Path
+) -> None:
+    wanted = by_definition([found[name] for name in ("first", "second", "of the first")])
+    moment, changes = 0, [1]
+    while moment < changes[0]:
+        moment += 1
+        root = tmp_path / str(moment)
+        _publish(root, [found["first"]])
+        with at_change(moment, lambda root=root: _publish(root, [found["second"]])) as changes:
+            _publish(root, [found["of the first"]])
+        _publish(root, [found["second"]])
+        assert published(str(root)) == wanted, moment
+    assert moment > 3
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -203,8 +203,8 @@ class PublishedTable:
             counts[:] = [0, 0]
             state = base
             for group in self._groups(base, least_files):
-                tables = [self.read(base, file) for file in group]
-                fresh = self.write(base.schema, tables)
+                # Read as they are written: without vectors a file is many times as large in memory.
+                fresh = self.write(base.schema, (self.read(base, file) for file in group))
                 state = edited(state, [file.path for file in group], fresh)
                 counts[0] += len(group)
                 counts[1] += len(fresh)

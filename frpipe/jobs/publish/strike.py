@@ -97,16 +97,16 @@ def _rewrite(table: PublishedTable, fix: Callable[[pa.Table], tuple[pa.Table, in
     counts = [0]
 
     def change(base: State) -> Change | None:
-        counts[0], paths, tables = 0, [], []
+        counts[0], paths, fresh = 0, [], []
         for file, found in table.scan(base):
             fixed, changed = fix(found)
             if changed:
                 counts[0] += changed
                 paths.append(file.path)
-                tables.append(fixed)
+                fresh += table.write(base.schema, [fixed])
         if not paths and not barrier:
             return None
-        return Change(edited(base, paths, table.write(base.schema, tables)))
+        return Change(edited(base, paths, fresh))
 
     if table.head().version != NONE:
         table.transact(change)

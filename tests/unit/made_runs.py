@@ -1,4 +1,4 @@
-"""A finished enroll output of given photos, one face each, without a model or a photo."""
+"""Finished outputs of given photos, one face each, without a model or a photo, and results on them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,15 @@ import pyarrow as pa
 from frpipe.core.report import PhotoCounts, Report
 from frpipe.core.schema import IMAGE_COLUMNS, SCHEMA_VERSION, face_schema, image_schema
 from frpipe.io.output import run
-from frpipe.io.output.parts import check_part, write_part
+from frpipe.io.output.features import Features
+from frpipe.io.output.parts import check_part, part_file, to_parquet, write_part
 from frpipe.io.output.plan import plan
+from frpipe.io.output.units import Units
 from frpipe.io.storage.folder import Folder
+from frpipe.jobs.dedup.schema import CLUSTER_SCHEMA
+from frpipe.jobs.dedup.since import CLUSTERS
+from frpipe.jobs.identify.schema import PROBE_SCHEMA
+from frpipe.jobs.identify.worker import PROBES
 
 DIM = 16
 HASHES = {"embedder_hash": "e" * 64, "preprocessing_hash": "p" * 64, "detector_hash": "d" * 64}
@@ -100,3 +106,43 @@ def _face(photo: Photo) -> dict[str, object]:
         "embedding": photo.vector.tolist(),
         **HASHES,
     }
+
+
+def made_search(place: Path, probes: Folder, created: str, *people: str, gallery: str = "g") -> Folder:
+    """A result of identify on the photos of an output: each has these people for candidates."""
+    out = Folder.at(str(place))
+    run.claim(out, {"job": "identify"}, {"created": created, "probes": probes.uri})
+    rows = [
+        {
+            **dict.fromkeys(PROBE_SCHEMA.names),
+            "image_id": row["image_id"],
+            "face_id": f"{row['image_id']}#0",
+            "probe_subject_id": row["subject_id"],
+            "status": "ok",
+            "candidates": [
+                {"rank": n, "subject_id": who, "similarity": 1 - n / 10, "distance": n / 10}
+                for n, who in enumerate(people, 1)
+            ],
+            "gallery_id": gallery,
+            "gallery_version": 1,
+            "embedder_hash": HASHES["embedder_hash"],
+            "preprocessing_hash": HASHES["preprocessing_hash"],
+        }
+        for row in Features(probes).images(0).to_pylist()
+    ]
+    units = Units(out, PROBES)
+    units.publish(0, pa.Table.from_pylist(rows, PROBE_SCHEMA), {})
+    run.seal(out, units.files(), {"gallery_id": gallery, "probes": len(rows)}, "")
+    return out
+
+
+def made_dedup(place: Path, created: str, *people: str, gallery: str = "g") -> Folder:
+    """A result of dedup: a cluster of these people, or none."""
+    out = Folder.at(str(place))
+    run.claim(out, {"job": "dedup", "source": {"gallery_id": gallery}}, {"created": created})
+    facts = {"cluster_id": "c", "component_id": "c", "size": len(people), "weak": False}
+    rows = [{**facts, "subject_id": who, "keeper": who == people[0]} for who in people]
+    data = to_parquet(pa.Table.from_pylist(rows, CLUSTER_SCHEMA), {})
+    out.write(CLUSTERS, data)
+    run.seal(out, [part_file(CLUSTERS, data)], {"clusters": int(bool(people))}, "")
+    return out

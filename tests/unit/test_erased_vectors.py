@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +127,35 @@ def test_an_erasure_that_was_killed_at_any_change_still_knows_the_vectors(
         _erasure(tables).run()
         assert rows(str(tables)) == rows(str(whole)), moment
         assert not [path for path in tables.rglob("*") if path.is_file() and vector in path.read_bytes()]
+
+
+@pytest.mark.parametrize("layout", ["delta", "parquet"])
+def test_tables_whose_first_publisher_was_killed_are_erased_from_whenever_that_is_killed(
+    tmp_path: Path, layout: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before a table has a version, too: its files may be there, with ids and vectors."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    photos = [Photo("1.jpg", WHO, "a1"), Photo("2.jpg", "bela", "b2")]
+    out = result_at(made_run(tmp_path / "out", photos).uri, None)
+    job = Publishing(str(tmp_path / "tables"), lambda _: ([out], ()), layout=layout)
+    with at_change(None) as changes:
+        job.run()
+    for moment in range(2, changes[0], 2):
+        tables = tmp_path / f"tables-{moment}"
+        with at_change(moment), pytest.raises(Killed):
+            replace(job, root=str(tables)).run()
+        for death in (1, 2, 3, 5):
+            with at_change(death), suppress(Killed):
+                _erasure(tables).run()
+        _erasure(tables).run()
+        held = [path.read_bytes() for path in tables.rglob("*") if path.is_file()]
+        assert not [data for data in held if photos[0].vector.tobytes() in data], moment
+        left = rows(str(tables))
+        assert WHO not in repr(left), moment
+        assert not (tables / "_erase").exists() or not any((tables / "_erase").iterdir())
+        replace(job, root=str(tables)).run()
+        _erasure(tables, "bela").run()
+        assert "bela" not in repr(rows(str(tables))), moment
 
 
 def test_another_erasure_ends_one_that_was_killed(published: Path, tmp_path: Path) -> None:

@@ -203,8 +203,8 @@ class PublishedTable:
             counts[:] = [0, 0]
             state = base
             for group in self._groups(base, least_files):
-                tables = [self.read(base, file) for file in group]
-                fresh = self.write(base.schema, tables)
+                # Read as they are written: without vectors a file is many times as large in memory.
+                fresh = self.write(base.schema, (self.read(base, file) for file in group))
                 state = edited(state, [file.path for file in group], fresh)
                 counts[0] += len(group)
                 counts[1] += len(fresh)
@@ -237,15 +237,17 @@ class PublishedTable:
         """Remove files that the newest version does not name; returns how many.
 
         keep_ms: how long files of older versions stay.  barrier: whether a version is committed in any case,
-        so that a writer that works from an older one has to begin again. Of the files that other programs
-        wrote, only those are removed that were replaced.
+        so that a writer that works from an older one has to begin again; also where a writer was killed
+        before the first. Of the files that other programs wrote, only those are removed that were replaced.
         """
         head = self.head()
-        if head.version == NONE:
+        if head.version == NONE and not barrier:
             return 0
         found = [entry.name for entry in self.folder.list()]
         head = self.head()
         listed = [n for n in found if _OWN.fullmatch(n) or (n in head.removed and is_data_file(n))]
+        if head.version == NONE and not listed:
+            return 0
         if barrier or any(name not in head.files and name not in head.removed for name in listed):
             # The writer of a file that is not named yet works from an older version: it will write it anew.
             head = self.transact(lambda base: Change(edited(base)))

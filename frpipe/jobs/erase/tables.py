@@ -20,6 +20,7 @@ from frpipe.io.erasure.needles import Haystack, Needle
 from frpipe.io.erasure.table_marks import TableMarks
 from frpipe.io.storage.folder import Folder
 from frpipe.io.tables.state import NONE
+from frpipe.io.tables.table import Change, edited
 from frpipe.jobs.erase.columns import people_of, rows_of
 from frpipe.jobs.erase.proof import Proof, Searched
 from frpipe.jobs.identify.candidates import without_candidates
@@ -81,6 +82,12 @@ class TableErasure:
         Killed anywhere, it is completed by running it again, or by any other erasure from these tables.
         Raises OutputError as `check`; ErasureError: the proof fails, and the same command proves again.
         """
+        photos = self.root.table(PHOTOS)
+        if photos.head().version == NONE:
+            # A publisher was killed before its first version. The key of the digests is of this table: a mark
+            # from before it could not be read after.
+            photos.transact(lambda base: Change(edited(base)) if base.version == NONE else None)
+            return replace(self).run()
         self.check()
         folder, faces = self.root.folder, self.root.table(FACES).folder
         # Files that killed writers left half written may name these people.
@@ -150,7 +157,7 @@ class TableErasure:
         theirs = gone_with_photos(leaving.rows, photos_of(self.root.table(PHOTOS), leaving))
         table, needles = self.root.table(FACES), {*self.known, *marks.needles}
         head = table.head()
-        vectors = vector_columns(head.schema) if head.version != NONE else []
+        vectors = vector_columns(head.schema)
         earlier: set[Needle] = set()
         for file in table.files_there(head) if vectors else ():
             try:

@@ -32,6 +32,7 @@ from frpipe.jobs.publish.sources import (
     Search,
     created_at,
     digest_of,
+    found_by,
     gallery_source,
     models_of,
     run_id,
@@ -172,8 +173,11 @@ def _searches(night: Past, source: str | None) -> tuple[Search, ...]:
     for name, facts in (night.steps.get("identify") or {}).items():
         sub = night.folder.child(IDENTIFY).child(name)
         if isinstance(facts, dict) and run.complete(sub) is not None:
-            of = night.folder.child(PROBES).child(ENROLL) if probes else night.folder
-            found.append(Search(name, sub, where, run_id(of) if run.begun(of) else None))
+            place = night.folder.child(PROBES).child(ENROLL)
+            faces = found_by(place) if run.begun(place) else None
+            if not probes:
+                faces = found_by(night.folder.child(ENROLL), night.folder)
+            found.append(Search(name, sub, where, faces))
     return tuple(found)
 
 

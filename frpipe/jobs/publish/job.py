@@ -291,7 +291,7 @@ class Publishing:
             standing = Standing(photos, each.source, rows.keys())
             for spec, made in ((columns.FACES, rows.faces), (columns.REJECTS, rows.rejects)):
                 self._wrote(spec, merge_dependent(root.table(spec), standing, rows, made))
-            gone = remove_stale(root.table(columns.MATCHES), standing, rows)
+            gone = remove_stale(root.table(columns.MATCHES), standing)
             self._wrote(columns.MATCHES, Tally(gone=gone))
             self._tell_shared(root, each, rows)
         for search in each.searches:

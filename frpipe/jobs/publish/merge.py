@@ -7,9 +7,9 @@ writer was first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from itertools import chain
 
@@ -28,14 +28,17 @@ from frpipe.jobs.identify.candidates import without_candidates
 from frpipe.jobs.identify.worker import PROBES
 from frpipe.jobs.publish.moved_sources import MovedSources
 from frpipe.jobs.publish.rows import RunRows, plain, with_run
-from frpipe.jobs.publish.sources import Publication, Search
+from frpipe.jobs.publish.schema import MATCHES
+from frpipe.jobs.publish.sources import Publication, Search, digest_of
 
 Mask = NDArray[np.bool_]
 Decide = Callable[[pa.Table], tuple[Mask, Mask]]
 """Marks the rows of a file to remove, and those to mark as vanished."""
 Gone = Callable[[pa.Table], Mask]
-_KEYS = ["source", "image_id"]
+_KEYS, _EPOCH = ["source", "image_id"], datetime(1970, 1, 1, tzinfo=UTC)
 ORDER = ["as_of", "night", "processed_at", "run_id"]
+FACES = [f"photo_{name}" for name in ORDER]
+"""The same of the run that found the faces of a search."""
 
 
 @dataclass(slots=True)
@@ -230,71 +233,83 @@ def merge_search(  # noqa: PLR0917
 ) -> Tally:
     """Merge a result of identify into `matches`.
 
-    Its rows stand until their photo is processed again, or searched for again in the same gallery.
+    Its rows stand until their photo is processed again, or searched for again in the same gallery. Of two
+    searches that of the later faces stands, and of the same faces the later one.
     """
     tally, units = Tally(), Units(search.folder, PROBES)
     named = [(each["image_id"].unique(), each["gallery_id"].unique()) for each in units.tables()]
-    keys, galleries = (_joined([pair[at] for pair in named]) for at in (0, 1))
+    keys, galleries = (_joined([pair[at] for pair in named]).unique() for at in (0, 1))
     standing = Standing(photos, search.source, keys)
-    name = f"{publication.run_id}.{search.name}"
+    name, own_rows = f"{publication.run_id}.{search.name}", pa.array([publication.run_id])
+    seen: list[int] = []
+
+    def of_search(ids: pa.Table) -> pa.Table:
+        faces = search.faces
+        told = [getattr(faces, each) if faces else None for each in ORDER]
+        for each, value in zip(FACES, told, strict=True):
+            kind = MATCHES.schema().field(each).type
+            ids = ids.append_column(each, pa.repeat(pa.scalar(value, kind), len(ids)))
+        return with_run(ids, publication, recipe, source=search.source)
 
     def change(base: State) -> Change | None:
         tally.clear()
+        seen.clear()
         if base.applied.get(name) == publication.number:
             return None
         current = standing.now()
+        seen.append(standing.version)
+        # What is stale stands nowhere, and takes nothing out.
+        mine = of_search(pa.table({"image_id": keys}))
+        mine = mine.filter(pa.array(~stale(mine, current)))
+        ids, rank = mine["image_id"].combine_chunks(), ranks(mine, current)
         newer: list[pa.Array] = []
 
         def decide(found: pa.Table) -> tuple[Mask, Mask]:
-            mine = _is(found["source"], search.source) & _is(found["search"], search.name)
-            mine &= _in(found["gallery_id"], galleries)
-            hit = mine & _in(found["image_id"], keys)
-            own = mine & _is(found["run_id"], publication.run_id)
-            later = hit & _later(found, publication)
+            same = _is(found["source"], search.source) & _is(found["search"], search.name)
+            same &= _in(found["gallery_id"], galleries)
+            own = same & _is(found["run_id"], publication.run_id)
+            at = pc.index_in(found["image_id"], value_set=ids)
+            hit = same & _mask(pc.is_valid(at)) & ~own
+            theirs = ranks(found, current)
+            later = hit & ~stale(found, current) & _greater(theirs, [each.take(at) for each in rank])
             newer.append(found["image_id"].filter(pa.array(later)).combine_chunks())
             return (hit & ~later) | own, np.zeros(len(found), bool)
 
-        columns = [*_KEYS, "search", "gallery_id", *ORDER]
-        edit = _Edit.of(table, base, columns, decide, _wanted(publication, keys))
+        columns = [*_KEYS, "search", "gallery_id", *ORDER, *FACES]
+        edit = _Edit.of(table, base, columns, decide, Wanted({"image_id": keys, "run_id": own_rows}))
         losers = _joined(newer)
 
         def fresh() -> Iterator[pa.Table]:
             for part in units.tables():
-                found = with_run(
-                    pa.table(
-                        {
-                            **{column: plain(part[column], column) for column in part.column_names},
-                            "search": pa.repeat(search.name, len(part)),
-                            "photo_run_id": pa.repeat(pa.scalar(search.photo_run_id, pa.string()), len(part)),
-                        }
-                    ),
-                    publication,
-                    recipe,
-                    source=search.source,
-                )
-                out = _in(found["image_id"], losers) | stale(found, current)
+                columns = {column: plain(part[column], column) for column in part.column_names}
+                columns["search"] = pa.repeat(search.name, len(part))
+                found = of_search(pa.table(columns))
+                out = ~_in(found["image_id"], ids) | _in(found["image_id"], losers)
                 out |= barred.mask(found.rename_columns({"probe_subject_id": "subject_id"}))
                 yield barred.candidates(found.filter(pa.array(~out)))[0]
 
         return edit.change(fresh(), {name: publication.number}, tally)
 
     table.transact(change)
+    if seen != [photos.head().version]:
+        # Photos that came meanwhile have removed what was stale then, before these rows were there.
+        tally.gone += remove_stale(table, standing)
     return tally
 
 
-def remove_stale(table: PublishedTable, standing: Standing, rows: RunRows) -> int:
+def remove_stale(table: PublishedTable, standing: Standing) -> int:
     """Remove matches of photos that were processed again, by whichever publication; returns how many."""
-    publication, keys = rows.publication, rows.keys()
 
     def chosen() -> Gone:
         current = standing.now()
 
         def gone(found: pa.Table) -> Mask:
-            return _is(found["source"], publication.source) & stale(found, current)
+            return _is(found["source"], standing.source) & stale(found, current)
 
         return gone
 
-    return remove_rows(table, [*_KEYS, "photo_run_id"], chosen, wanted=Wanted({"image_id": keys}))
+    columns = [*_KEYS, *ORDER, *FACES]
+    return remove_rows(table, columns, chosen, wanted=Wanted({"image_id": standing.keys}))
 
 
 def remove_rows(
@@ -320,7 +335,8 @@ def remove_rows(
         def decide(found: pa.Table) -> tuple[Mask, Mask]:
             return gone(found), np.zeros(len(found), bool)
 
-        there = [name for name in columns if name in base.schema.names]
+        known = {*base.schema.names, *table.schema.names}
+        there = [name for name in columns if name in known]
         edit = _Edit.of(table, base, there, decide, wanted)
         return edit.change(iter(()), {}, tally) if edit.edits or barrier else None
 
@@ -339,15 +355,21 @@ def replace_rows(
     """Replace all rows that have a value in a column, unless those of a later publication stand there.
 
     made: returns the new rows; called for each attempt, after the version that is changed was read, so that
-    people who are erased in between are in neither.
+    people who are erased in between are in neither. The newest publication may have none: its time stands in
+    the log.
     """
     tally, name = Tally(), f"{publication.run_id}.{column}"
+    newest, when = (
+        f"{column}.{digest_of(value)[:32]}",
+        (publication.as_of - _EPOCH) // timedelta(microseconds=1),
+    )
+    applied = {name: publication.number, **({newest: when} if value != publication.run_id else {})}
 
     def change(base: State) -> Change | None:
         tally.clear()
         if base.applied.get(name) == publication.number:
             return None
-        later = False
+        later = base.applied.get(newest, when) > when
 
         def decide(found: pa.Table) -> tuple[Mask, Mask]:
             nonlocal later
@@ -359,7 +381,7 @@ def replace_rows(
         edit = _Edit.of(table, base, columns, decide)
         if later:
             return None
-        return edit.change(iter((made(),)), {name: publication.number}, tally)
+        return edit.change(iter((made(),)), applied, tally)
 
     table.transact(change)
     return tally
@@ -432,6 +454,12 @@ class Standing:
     keys: pa.Array
     _read: tuple[int, pa.Table] | None = None
 
+    @property
+    def version(self) -> int:
+        """The version of `photos` that was read last."""
+        assert self._read is not None
+        return self._read[0]
+
     def now(self) -> pa.Table:
         """Read those that stand, with their runs; anew where `photos` has changed since the last call."""
         head = self.photos.head()
@@ -440,7 +468,7 @@ class Standing:
         return self._read[1]
 
     def _rows(self, head: State) -> pa.Table:
-        names, found = [*_KEYS, "run_id", "vanished"], []
+        names, found = [*_KEYS, *ORDER, "vanished"], []
         for _, table in self.photos.scan(head, names, Wanted({"image_id": self.keys})):
             hit = _is(table["source"], self.source) & _in(table["image_id"], self.keys)
             found.append(table.filter(pa.array(hit)))
@@ -458,18 +486,56 @@ def _wanted(publication: Publication, keys: pa.Array) -> Wanted | None:
 
 def agrees(found: pa.Table, name: str, current: pa.Table) -> Mask:
     """Mark the rows of the run whose row of their photo stands, (rows,) bool."""
-    at = pc.index_in(found["image_id"], value_set=current["image_id"].combine_chunks())
-    stands = current["run_id"].combine_chunks().take(at.combine_chunks())
-    same: Mask = pc.fill_null(pc.equal(found[name].combine_chunks(), stands), False).to_numpy(
-        zero_copy_only=False
-    )
-    return same
+    return _equal(found[name], _of_photo(found, current, "run_id"))
+
+
+def ranks(found: pa.Table, current: pa.Table) -> list[pa.Array]:
+    """What orders the rows of searches: the run of their faces, then the search.
+
+    Where it is not known when that run was, the search found the faces by itself.
+    """
+    same, told = pa.array(agrees(found, "photo_run_id", current)), pc.is_valid(_whole(found["photo_as_of"]))
+    columns = []
+    for own, faces in zip(ORDER, FACES, strict=True):
+        there = pc.if_else(told, _whole(found[faces]), _whole(found[own]))
+        columns.append(_filled(own, pc.if_else(same, _of_photo(found, current, own), there)))
+    return [*columns, *(_filled(own, _whole(found[own])) for own in ORDER)]
 
 
 def stale(found: pa.Table, current: pa.Table) -> Mask:
-    """Mark the rows whose faces are of another run than the row of their photo, (rows,) bool."""
+    """Mark the rows of searches whose photo was processed again since by another run, (rows,) bool."""
     known = _in(found["image_id"], current["image_id"].combine_chunks())
-    return known & _mask(pc.is_valid(found["photo_run_id"])) & ~agrees(found, "photo_run_id", current)
+    named, told = (_mask(pc.is_valid(found[name])) for name in ("photo_run_id", "photo_as_of"))
+    rows = [_filled(name, _of_photo(found, current, name)) for name in ORDER]
+    since = (named & ~told) | _greater(rows, ranks(found, current))
+    return known & ~agrees(found, "photo_run_id", current) & since
+
+
+def _of_photo(found: pa.Table, current: pa.Table, name: str) -> pa.Array:
+    """The column of the photos of some rows; null for those that are not there."""
+    at = pc.index_in(_whole(found["image_id"]), value_set=_whole(current["image_id"]))
+    return _whole(current[name]).take(at)
+
+
+def _filled(name: str, column: pa.Array) -> pa.Array:
+    return pc.fill_null(column, date.max) if name == "night" else column
+
+
+def _greater(left: Sequence[pa.Array], right: Sequence[pa.Array | pa.Scalar]) -> Mask:
+    """Mark the rows that are greater by the first column that differs, (rows,) bool. right: may have more."""
+    greater, equal = np.zeros(len(left[0]), bool), np.ones(len(left[0]), bool)
+    for mine, other in zip(left, right, strict=False):
+        greater |= equal & _mask(pc.fill_null(pc.greater(mine, other), False))
+        equal &= _equal(mine, other)
+    return greater
+
+
+def _equal(left: pa.Array, right: pa.Array | pa.Scalar) -> Mask:
+    return _mask(pc.fill_null(pc.equal(left, right), False))
+
+
+def _whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
 def _vanishes(found: pa.Table, mine: Mask, publication: Publication) -> Mask:
@@ -484,14 +550,8 @@ def _vanishes(found: pa.Table, mine: Mask, publication: Publication) -> Mask:
 
 def _later(found: pa.Table, publication: Publication) -> Mask:
     """Mark the rows of later publications, (rows,) bool."""
-    later, equal = np.zeros(len(found), bool), np.ones(len(found), bool)
-    for name, value in zip(ORDER, publication.order, strict=True):
-        scalar, column = pa.scalar(value, found[name].type), found[name]
-        if name == "night":
-            column = pc.fill_null(column, date.min)
-        later |= equal & _mask(pc.greater(column, scalar))
-        equal &= _mask(pc.equal(column, scalar))
-    return later
+    values = [pa.scalar(v, found[n].type) for n, v in zip(ORDER, publication.order, strict=True)]
+    return _greater([_filled(name, _whole(found[name])) for name in ORDER], values)
 
 
 def _with_marks(table: pa.Table, marks: dict[str, object]) -> pa.Table:
@@ -515,8 +575,8 @@ def _in(column: pa.ChunkedArray, values: pa.Array) -> Mask:
     return _mask(pc.is_in(column, value_set=values))
 
 
-def _mask(column: pa.ChunkedArray) -> Mask:
-    found: Mask = np.asarray(column.to_numpy(), bool)
+def _mask(column: pa.ChunkedArray | pa.Array) -> Mask:
+    found: Mask = np.asarray(column, bool)
     return found
 
 

@@ -19,7 +19,7 @@ from frpipe.io.tables.state import NONE, State
 from frpipe.io.tables.table import Change, PublishedTable, edited
 from frpipe.jobs.publish import schema as columns
 from frpipe.jobs.publish.derived import make_people
-from frpipe.jobs.publish.merge import ORDER, Mask, agrees, stale
+from frpipe.jobs.publish.merge import FACES, ORDER, Mask, agrees, ranks, stale
 from frpipe.jobs.publish.root import Root
 
 _KEYS, _SEARCHED = ["source", "image_id"], ["search", "gallery_id"]
@@ -159,20 +159,20 @@ def _of_dependents(photos: PublishedTable, source: str, target: str) -> Fix:
 
 
 def _of_matches(photos: PublishedTable, table: PublishedTable, base: State, source: str, target: str) -> Fix:
-    """Of two searches for a photo the later one stands, if it searched for the faces of the photo's row."""
+    """Of two searches for a photo that of the later faces stands, and of the same faces the later one."""
     current = _standing(photos, target)
-    both = _in_order(_rows_of(table, base, [*_KEYS, *_SEARCHED, *ORDER], (source, target)))
-    latest = (
-        pa.table({"key": _search_key(both), "run_id": both["run_id"]})
-        .group_by("key", use_threads=False)
-        .aggregate([("run_id", "last")])
-    )
+    both = _rows_of(table, base, [*_KEYS, *_SEARCHED, *ORDER, *FACES], (source, target))
+    both = both.filter(pa.array(~stale(both, current)))
+    rank = {f"rank {number}": column for number, column in enumerate(ranks(both, current))}
+    known = pa.table({"key": _search_key(both), "run_id": both["run_id"], **rank})
+    known = known.sort_by([(name, "ascending") for name in rank])
+    latest = known.group_by("key", use_threads=False).aggregate([("run_id", "last")])
 
     def fix(found: pa.Table) -> tuple[Mask, pa.Table]:
         own = _is_of(found, source)
         at = pc.index_in(_search_key(found), value_set=latest["key"].combine_chunks())
         stands = _mask(pc.fill_null(pc.equal(found["run_id"], latest["run_id_last"].take(at)), False))
-        gone = (own | _is_of(found, target)) & (~stands | stale(found, current))
+        gone = (own | _is_of(found, target)) & ~stands
         return gone | own, _moved(found, gone, source, target)
 
     return fix
@@ -190,7 +190,7 @@ def _of_runs(source: str, target: str) -> Fix:
 
 
 def _standing(photos: PublishedTable, source: str) -> pa.Table:
-    return _rows_of(photos, photos.head(), [*_KEYS, "run_id", "vanished"], (source,))
+    return _rows_of(photos, photos.head(), [*_KEYS, *ORDER, "vanished"], (source,))
 
 
 def _rows_of(table: PublishedTable, state: State, names: Sequence[str], sources: tuple[str, ...]) -> pa.Table:
@@ -204,7 +204,7 @@ def _rows_of(table: PublishedTable, state: State, names: Sequence[str], sources:
 def _in_order(table: pa.Table, *first: str) -> pa.Table:
     """Sort rows as publications are ordered. first: columns that come before."""
     at = table.column_names.index("night")
-    filled = table.set_column(at, "night", pc.fill_null(table["night"], date.min))
+    filled = table.set_column(at, "night", pc.fill_null(table["night"], date.max))
     keys = [(name, "ascending") for name in (*first, *ORDER)]
     return table.take(pc.sort_indices(filled, sort_keys=keys))
 

@@ -25,14 +25,25 @@ _MADE = (ENROLL, "identify", "dedup")
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """A finished result of identify. source: of the probes' photos.  photo_run_id: the run that found their
-    faces.
+    """A finished result of identify.
+
+    source: of the probes' photos.  faces: the run that found their faces; None where that is not known.
     """
 
     name: str
     folder: Folder
     source: str
-    photo_run_id: str | None
+    faces: FoundBy | None
+
+
+@dataclass(frozen=True, slots=True)
+class FoundBy:
+    """The run that found the faces of a search, and its times, as of its own rows."""
+
+    run_id: str
+    as_of: datetime
+    night: date | None
+    processed_at: datetime
 
 
 class Vanished(Protocol):
@@ -206,8 +217,22 @@ def _search(folder: Folder, name: str, begun: Facts, source: str | None) -> Sear
         return Search(name, folder, source or probes or folder.uri, None)
     facts, night = run.begun(place), _night_of(place)
     where = _source_at(night) if night else str(facts.get("manifest") or probes)
-    published = place if night is None or facts.get("replayed") else night
-    return Search(name, folder, source or where, run_id(published))
+    return Search(name, folder, source or where, found_by(place, night))
+
+
+def found_by(place: Folder, night: Folder | None = None) -> FoundBy:
+    """The run that the faces of an enroll output are published with.
+
+    night: that the output is a step of, or a replay of such a step.
+    """
+    facts = run.begun(place)
+    day = date.fromisoformat(run.begun(night)["identity"]["date"]) if night else None
+    if night and day and not facts.get("replayed"):
+        when = created_at(run.begun(night), night, day.isoformat())
+        return FoundBy(run_id(night), when, day, when)
+    when = created_at(facts, place)
+    again = facts.get("replayed")
+    return FoundBy(run_id(place), when, day, time_of(again) if again else when)
 
 
 def _night_of(place: Folder) -> Folder | None:

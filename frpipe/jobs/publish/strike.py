@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from frpipe.io.tables.state import NONE, State
 from frpipe.io.tables.table import Change, PublishedTable, edited
@@ -63,11 +64,17 @@ def gone_with_photos(
 ) -> Callable[[pa.Table], Mask]:
     """Make the function that marks the rows that `rows` marks, and those of photos: by source and id."""
 
+    ids = pa.array({image for _, image in photos}, pa.string())
+
     def gone(table: pa.Table) -> Mask:
         hit = rows(table)
         if photos and "image_id" in table.column_names:
-            pairs = zip(table["source"].to_pylist(), table["image_id"].to_pylist(), strict=True)
-            hit = hit | np.array([each in photos for each in pairs], bool)
+            # Of these ids few are of another source: pairs are made of them alone.
+            at = np.flatnonzero(pc.is_in(table["image_id"], value_set=ids))
+            some = table.select(["source", "image_id"]).take(pa.array(at))
+            pairs = zip(some["source"].to_pylist(), some["image_id"].to_pylist(), strict=True)
+            hit = hit.copy()
+            hit[at] |= np.fromiter((each in photos for each in pairs), bool, len(at))
         return hit
 
     return gone
@@ -90,16 +97,16 @@ def _rewrite(table: PublishedTable, fix: Callable[[pa.Table], tuple[pa.Table, in
     counts = [0]
 
     def change(base: State) -> Change | None:
-        counts[0], paths, tables = 0, [], []
+        counts[0], paths, fresh = 0, [], []
         for file, found in table.scan(base):
             fixed, changed = fix(found)
             if changed:
                 counts[0] += changed
                 paths.append(file.path)
-                tables.append(fixed)
+                fresh += table.write(base.schema, [fixed])
         if not paths and not barrier:
             return None
-        return Change(edited(base, paths, table.write(base.schema, tables)))
+        return Change(edited(base, paths, fresh))
 
     if table.head().version != NONE:
         table.transact(change)

@@ -175,20 +175,28 @@ class ShardStore:
     def write_index(self, ref: ShardRef) -> bool:
         """Write the index of a shard if it has none, or a damaged one; returns whether it was written.
 
-        One of earlier code, which does not spare searches the parsing of the shard, is written anew. Raises
-        Purged where a compaction has removed the shard.
+        One of earlier code is written anew where a structure in it would spare searches the parsing of the
+        shard: not in object stores, nor where shards are encrypted. Raises Purged where a compaction has
+        removed the shard.
         """
         index = self.index(ref)
+        parses = self._folder.is_local and self._spec.encryption is None
         try:
-            if index is not None and index.structure:
+            if index is not None and (index.structure or not parses):
                 index.check(self._index_reader(ref))
                 return False
         except (FileNotFoundError, BrokenIndex):
             pass
         try:
-            name, data = self._index_file(ref)
+            made = self._index_data(ref)
         except FileNotFoundError:
             raise Purged.while_at_work() from None
+        # It may have been misread, or written by another process since it was looked for.
+        with suppress(FileNotFoundError, BrokenIndex):
+            if self._whole_index(ref) == made:
+                self._indexes.pop(ref.name, None)
+                return False
+        name, data = self._index_file(ref, made)
         self._write(name, data)
         self._indexes.pop(ref.name, None)
         # A compaction that removed the shard before may have looked for its index before, too.
@@ -333,9 +341,9 @@ class ShardStore:
         its = self._structure(content, shard.layout, size) if structure else ""
         return index_of(keys, shard.layout, ref.sha256, ref.bytes, size, structure=its)
 
-    def _index_file(self, ref: ShardRef, data: bytes | None = None) -> tuple[str, bytes]:
+    def _index_file(self, ref: ShardRef, data: bytes) -> tuple[str, bytes]:
         """Name and bytes of the index of a shard, as they are stored."""
-        name, data = index_name(ref.name), self._index_data(ref) if data is None else data
+        name = index_name(ref.name)
         cipher = self._cipher() if self._spec.encryption is not None else None
         return name, bytes(cipher.encrypt(name, memoryview(data))) if cipher else data
 

@@ -266,13 +266,14 @@ class ShardStore:
         with self._opened(name) as file:
             return hashlib.file_digest(cast(io.BufferedReader, file), "sha256").hexdigest()
 
-    def _content(self, ref: ShardRef, vectors: bool) -> tuple[Bytes, Path | BinaryIO, int, str]:
+    def _content(self, ref: ShardRef, vectors: bool) -> tuple[Bytes, str | BinaryIO, int, str]:
         """Bytes of a shard, the file for h5py, its size, and a text that changes when the file does."""
         if self._spec.encryption is not None:
             plain = self._decrypted(ref)
             return Held(plain), io.BytesIO(plain), len(plain), ref.sha256
         if self._folder.is_local:
-            path = Path(self._folder.uri, ref.name)
+            # Text: to make a Path takes as long as to open the file.
+            path = f"{self._folder.uri}/{ref.name}"
             content = Mapped(path)
             status = content.status()
             _check_size(ref, status.st_size)
@@ -388,7 +389,8 @@ class ShardStore:
         except FileNotFoundError:
             raise Purged.while_at_work() from None
 
-    def _check(self, file: Path | BinaryIO, size: int, name: str, rows: int) -> Layout:
+    def _check(self, file: Path | str | BinaryIO, size: int, name: str, rows: int) -> Layout:
+        file = Path(file) if isinstance(file, str) else file
         return read_layout(file, size, name=name, spec=self._spec, gallery_id=self._id, rows=rows)
 
     def _structure(self, content: Bytes, layout: Layout, size: int) -> str:

@@ -126,7 +126,7 @@ class LocalStore:
     def children(self, sub: str) -> list[str]:
         try:
             with os.scandir(self._root / sub) as found:
-                return [entry.name for entry in found if entry.is_symlink() or entry.is_file()]
+                return [e.name for e in found if e.is_file(follow_symlinks=False) or e.is_symlink()]
         except (FileNotFoundError, NotADirectoryError):
             return []
 

@@ -260,7 +260,9 @@ class RunConfig(Section):
         "auto: local up to 200 photos where no cluster is named",
     )
     stall_timeout_s: AboveZero | None = Field(
-        7200.0, description="the job ends if no part makes progress for so long; null: it waits for ever"
+        7200.0,
+        description="the job ends if no part makes progress for so long, worked on or read back by workers; "
+        "null: it waits for ever",
     )
     max_reject_ratio: Share | None = Field(
         None, description="a finished run ends with exit code 14 if a larger share of its photos is rejected"

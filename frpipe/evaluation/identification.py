@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from frpipe.core.counted import counted
+from frpipe.core.distinct import distinct
 from frpipe.evaluation.curves import binned, det_series, roc_series
 from frpipe.evaluation.evaluation import CurveName, Evaluation, Series
 from frpipe.evaluation.galleries import gallery_numbers
@@ -205,5 +206,5 @@ def _counts(trials: SearchTrials) -> dict[str, int]:
         "nonmated": len(found.strangers),
         "mated_lost": found.mated_lost,
         "nonmated_lost": found.nonmated_lost,
-        "persons": len(np.unique(trials.persons())),
+        "persons": len(distinct(trials.persons())),
     }

@@ -42,8 +42,8 @@ class TrialSample:
     @property
     def drawable(self) -> bool:
         """Whether there is anything to draw: scores of both kinds, and two people."""
-        people = np.unique(np.concatenate([self.mated, self.a, self.b]))
-        return len(self.scores.mated) > 0 and len(self.scores.nonmated) > 0 and len(people) > 1
+        people = np.concatenate([self.mated, self.a, self.b])
+        return len(self.scores.mated) > 0 and len(self.scores.nonmated) > 0 and bool(np.ptp(people) > 0)
 
     def replicates(
         self, metrics: Sequence[Callable[[Curve], float]], seed: int = 0, at_least: int = 0

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit
 
+from frpipe.core.distinct import merged
 from frpipe.evaluation.curves import binned, det_series, roc_series
 from frpipe.evaluation.differentials import differential_numbers
 from frpipe.evaluation.evaluation import CurveName, Evaluation, Series, Trial
@@ -188,7 +189,7 @@ def _counts(trials: PairTrials) -> dict[str, int]:
         **({} if distinct == len(scores.nonmated) else {"nonmated_distinct": distinct}),
         "mated_lost": scores.mated_lost,
         "nonmated_lost": scores.nonmated_lost,
-        "persons": len(np.union1d(trials.person_a, trials.person_b)),
+        "persons": len(merged(trials.person_a, trials.person_b)),
     }
 
 

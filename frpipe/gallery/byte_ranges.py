@@ -30,7 +30,7 @@ class Mapped:
 
     in_memory = False
 
-    def __init__(self, file: Path | mmap.mmap) -> None:
+    def __init__(self, file: Path | str | mmap.mmap) -> None:
         """Open a file, or take a map of it. Raises FileNotFoundError, StorageError."""
         self._handle: int | None = None
         self._view: memoryview | None = None

@@ -233,7 +233,7 @@ class Catalog:
             version = version_from(content)
         except (KeyError, TypeError, ValueError):
             raise damaged(name, "it has not the expected fields") from None
-        if version.number != number:
+        if version.number != number or version.entry.version != number:
             raise damaged(name, "it is the file of another version")
         return version
 
@@ -263,15 +263,15 @@ class Catalog:
 
     def trace(self, number: int) -> tuple[str, str] | None:
         """Commit and time of a version, also of one that was purged; None where there never was one."""
-        try:
+        found = None
+        with suppress(FileNotFoundError):
             version = self.read(number)
-        except FileNotFoundError:
-            try:
-                commit, entry = self._receipt(number)
-            except FileNotFoundError:
-                return None
-            return commit, entry.created
-        return version.commit, version.entry.created
+            found = version.commit, version.entry.created
+        # The log is looked at last, and is right: the file may be of a commit that is to be withdrawn.
+        with suppress(FileNotFoundError):
+            commit, entry = self._receipt(number)
+            found = commit, entry.created
+        return found
 
     def retire(self, number: int) -> None:
         """Remove the file of a version; its log entry stays."""
@@ -280,7 +280,9 @@ class Catalog:
         except FileNotFoundError:
             return
         receipt = {"commit": version.commit, **_plain(asdict(version.entry))}
-        self._folder.create(_name(LOG, number), sealed(receipt))
+        receipt_name = _name(LOG, number)
+        if not self._folder.create(receipt_name, sealed(receipt)) and self._logged(number) is None:
+            raise damaged(receipt_name, "it is there, and cannot be read")
         self._folder.delete(_name(VERSIONS, number))
 
     def entries(self) -> list[LogEntry]:
@@ -296,11 +298,12 @@ class Catalog:
 
     def _history(self) -> list[tuple[str, LogEntry]]:
         found = {0: (self._origin.commit, self._origin.entry)}
-        for number in self.logged():
-            found[number] = self._receipt(number)
         for number in self.numbers():
             version = self.read(number)
-            found.setdefault(number, (version.commit, version.entry))
+            found[number] = version.commit, version.entry
+        # As in `trace`; and what is purged between the two lists is in both, not in none.
+        for number in self.logged():
+            found[number] = self._receipt(number)
         return [found[number] for number in sorted(found)]
 
     def _newest(self) -> int | None:
@@ -318,7 +321,7 @@ class Catalog:
         name = _name(LOG, number)
         content = read_sealed(self._folder, name)
         try:
-            commit, entry = str(content.pop("commit")), entry_from(content)
+            commit, entry = _text(content.pop("commit")), entry_from(content)
         except (KeyError, TypeError, ValueError):
             raise damaged(name, "it has not the expected fields") from None
         if entry.version != number:
@@ -327,9 +330,8 @@ class Catalog:
 
     def _logged(self, number: int) -> str | None:
         """The commit of a version that has been purged; None where it has not."""
-        name = _name(LOG, number)
         try:
-            return str(read_sealed(self._folder, name)["commit"])
+            return self._receipt(number)[0]
         except FileNotFoundError:
             return None
 
@@ -374,20 +376,32 @@ def _plain(content: dict[str, Any]) -> dict[str, Any]:
 
 def version_from(content: Mapping[str, Any]) -> Version:
     """Parse a version. Raises KeyError, TypeError, ValueError where it has not the expected fields."""
-    return Version(
-        number=int(content["number"]),
-        commit=str(content["commit"]),
-        purged=int(content["purged"]),
+    version = Version(
+        number=_count(content["number"]),
+        commit=_text(content["commit"]),
+        purged=_count(content["purged"]),
         entry=entry_from(content["entry"]),
         shards=tuple(_shard(shard) for shard in content["shards"]),
-        suppressed=int(content.get("suppressed", 0)),
+        suppressed=_count(content.get("suppressed", 0)),
         unnamed=tuple(map(str, content.get("unnamed", ()))),
     )
+    # A compaction would remove a version that says of itself that it is purged.
+    if version.purged >= version.number:
+        raise ValueError
+    return version
 
 
 def entry_from(content: Mapping[str, Any]) -> LogEntry:
-    """Parse a log entry. Raises KeyError, TypeError where it has not the expected fields."""
-    return LogEntry(**{**content, "subjects": tuple(content["subjects"])})
+    """Parse a log entry. Raises KeyError, TypeError, ValueError where it has not the expected fields."""
+    entry = LogEntry(**{**content, "subjects": tuple(map(_text, content["subjects"]))})
+    _count(entry.version)
+    for text in (entry.created, entry.action, entry.note, entry.policy, entry.subjects_sha256, *entry.counts):
+        _text(text)
+    for count in entry.counts.values():
+        _count(count)
+    if datetime.fromisoformat(entry.created).tzinfo is None:
+        raise ValueError
+    return entry
 
 
 def _shard(content: dict[str, Any]) -> ShardRef:
@@ -398,7 +412,20 @@ def _shard(content: dict[str, Any]) -> ShardRef:
     deleted = Deleted(**content["deleted"]) if content["deleted"] else None
     ref = ShardRef(**{**content, "attributes": tuple(content["attributes"]), "deleted": deleted})
     named = _SHARD_NAME.fullmatch(ref.name) and (deleted is None or _DELETED_NAME.fullmatch(deleted.name))
-    counts = (ref.rows, ref.bytes, deleted.rows if deleted else 0)
-    if not named or not all(type(count) is int and count >= 0 for count in counts):
+    for count in (ref.rows, ref.bytes, deleted.rows if deleted else 0):
+        _count(count)
+    if not named:
         raise ValueError
     return ref
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value

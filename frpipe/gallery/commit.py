@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from frpipe.core.distinct import merged, without
 from frpipe.core.errors import GalleryConflict, StorageError
 from frpipe.gallery.catalog import LogEntry, Purged, ShardRef, Version, subject_digest
 from frpipe.gallery.gallery import Gallery
@@ -100,7 +101,7 @@ def hide_rows(
         if rows is None or not len(rows):
             shards.append(ref)
         elif len(rows) < ref.live_rows:
-            hidden = np.union1d(snapshot.deleted_rows(ref), rows)
+            hidden = merged(snapshot.deleted_rows(ref), rows)
             deleted = shard_store.write_deleted(hidden)
             written.add(deleted.name)
             shards.append(replace(ref, deleted=deleted))
@@ -120,7 +121,7 @@ def gone_digests(gallery_id: str, snapshot: Snapshot, after: Iterable[ShardRef])
         if now == ref:
             continue
         hidden = np.arange(ref.rows) if now is None else snapshot.deleted_rows(now)
-        rows = np.setdiff1d(hidden, snapshot.deleted_rows(ref))
+        rows = without(hidden, snapshot.deleted_rows(ref))
         if rows.size:
             subjects = snapshot.table_of(ref, [SUBJECT_ID], rows, vectors=False)[SUBJECT_ID]
             digests.update(subject_digest(gallery_id, subject) for subject in subjects.unique().to_pylist())

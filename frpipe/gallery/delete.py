@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from frpipe.core.distinct import without
 from frpipe.core.text import canonical_text
 from frpipe.gallery.catalog import ShardRef, check_readable, entry_of, subject_digest
 from frpipe.gallery.commit import Proposal, gone_digests, hide_rows, transact
@@ -239,7 +240,7 @@ def _shared_photos(snapshot: Snapshot, gone: Mapping[str, NDArray[np.int64]], ph
     values, shared = pa.array(sorted(photos), pa.string()), set[str]()
     wanted = hashes(values)
     for ref in snapshot.version.shards:
-        stay = np.setdiff1d(snapshot.candidates(ref, "photos", wanted), gone.get(ref.name, ()))
+        stay = without(snapshot.candidates(ref, "photos", wanted), gone.get(ref.name, np.zeros(0, np.int64)))
         if not stay.size:
             continue
         images = image_ids(snapshot.table_of(ref, [FACE_ID], stay, vectors=False)[FACE_ID])

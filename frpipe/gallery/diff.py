@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from frpipe.core.distinct import are_among, distinct
 from frpipe.gallery.schema import EMBEDDING, ENROLLED, FACE_ID, SUBJECT_ID, vectors_of
 from frpipe.gallery.snapshot import Snapshot
 
@@ -33,8 +34,8 @@ class GalleryDifference:
 def diff(before: Snapshot, after: Snapshot) -> GalleryDifference:
     """Compare two versions, of one gallery or of two. When a row was enrolled does not count."""
     old, new = _rows(before), _rows(after)
-    touched = np.unique(np.setxor1d(old, new)["subject"])
-    had, has = np.isin(touched, old["subject"]), np.isin(touched, new["subject"])
+    touched = distinct(np.setxor1d(old, new)["subject"])
+    had, has = are_among(touched, old["subject"]), are_among(touched, new["subject"])
     kinds = (touched[~had], touched[had & ~has], touched[had & has])
     names = _names((before, after), set(touched.tolist()))
     return GalleryDifference(*(tuple(sorted(names[digest] for digest in kind.tolist())) for kind in kinds))

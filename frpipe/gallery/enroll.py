@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from frpipe.core.counted import counted
-from frpipe.core.distinct import distinct
+from frpipe.core.distinct import distinct, merged
 from frpipe.core.errors import GalleryError
 from frpipe.gallery.catalog import Purged, ShardRef, entry_of
 from frpipe.gallery.commit import Proposal, gone_digests, hide_rows, transact
@@ -284,7 +284,7 @@ class _Enrollment(ABC):
         for ref in snapshot.version.shards:
             rows = snapshot.candidates(ref, "subjects", wanted)
             if photos:
-                rows = np.union1d(rows, snapshot.candidates(ref, "photos", photos.hashes))
+                rows = merged(rows, snapshot.candidates(ref, "photos", photos.hashes))
             if not rows.size:
                 continue
             names = [SUBJECT_ID, *((FACE_ID, URI) if photos else ())]

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from frpipe.core.distinct import without
 from frpipe.core.errors import GalleryError
 from frpipe.gallery.attributes import filled
 from frpipe.gallery.catalog import Purged, ShardRef, VersionId
@@ -344,7 +345,7 @@ def _faces(bucket: Bucket, known: Known | None, fates: RowFates) -> tuple[pa.Tab
     new = new.append_column(EMBEDDING, vector_array(bucket.vectors(fates.kept)))
     if known is None:
         return new, new.slice(0, 0)
-    stay = np.setdiff1d(np.arange(known.texts.num_rows), fates.gone)
+    stay = without(np.arange(known.texts.num_rows), fates.gone)
     stay = stay[
         pc.is_in(
             known.texts[SUBJECT_ID].take(pa.array(stay)), value_set=pc.unique(new[SUBJECT_ID])

@@ -102,7 +102,8 @@ def structure_digest(content: Bytes, layout: Layout, size: int, *, spec: Gallery
     found = hashlib.sha256(repr((_CHECK, FORMAT_VERSION, NORMALISATION, size, *expected)).encode())
     at = 0
     for extent in layout.extents():
-        found.update(content.read(at, max(extent.offset - at, 0)))
+        if extent.offset > at:
+            found.update(content.read(at, extent.offset - at))
         at = max(at, extent.end)
     found.update(content.read(at, size - at))
     return found.hexdigest()

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from frpipe.core.distinct import without
 from frpipe.core.errors import GalleryError
 from frpipe.gallery.schema import EMBEDDING, FACE_ID, SUBJECT_ID, vectors_of
 from frpipe.gallery.snapshot import Snapshot
@@ -250,7 +251,7 @@ def _others(snapshot: Snapshot, gone: Mapping[str, NDArray[np.int64]], search: _
     for ref in snapshot.version.shards:
         live = snapshot.live_rows(ref)
         rows = np.arange(ref.rows) if live is None else live
-        rows = np.setdiff1d(rows, gone[ref.name]) if ref.name in gone else rows
+        rows = without(rows, gone[ref.name]) if ref.name in gone else rows
         if rows.size:
             yield from _pieces(snapshot.table_of(ref, [SUBJECT_ID, FACE_ID, EMBEDDING], rows, vectors=True))
     if search.table is not None:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from frpipe.core.distinct import merged, without
 from frpipe.gallery.external_sort import Bucket
 from frpipe.gallery.photos import MADE_OF, Hashes, differ, is_absolute, photos_of, place_hashes
 from frpipe.gallery.schema import ENROLLED, FACE_ID, QUALITY, SUBJECT_ID, URI
@@ -132,11 +133,11 @@ def _compared(
     unique = np.flatnonzero(fates == Fate.ADDED)
     mine, its, twins = _matches(bucket.texts, known.texts, unique)
     same = _same(bucket, known, mine, its)
-    left = np.setdiff1d(np.flatnonzero(known.told), its)
+    left = without(np.flatnonzero(known.told), its)
     here = known.texts.column(SUBJECT_ID)
     if policy == "skip":
         # A person of whom only the given rows would be left counts as not there.
-        here = here.take(pa.array(np.setdiff1d(np.arange(len(here)), left)))
+        here = here.take(pa.array(without(np.arange(len(here)), left)))
     subjects = pc.is_in(bucket.texts.column(SUBJECT_ID), value_set=pc.unique(here))
     familiar = unique[subjects.to_numpy()[unique]]
     if policy == "skip":
@@ -146,17 +147,17 @@ def _compared(
         chosen = taken[mine]
         mine, its, same = mine[chosen], its[chosen], same[chosen]
         fates[mine] = Fate.REPLACED
-        gone = np.union1d(its[~same], _of_keys(known.texts, twins, its))
+        gone = merged(its[~same], _of_keys(known.texts, twins, its))
     elif policy == "append":
         fates[mine] = Fate.REPLACED
-        gone = np.union1d(its[~same], twins)
+        gone = merged(its[~same], twins)
     else:
         fates[familiar] = Fate.REPLACED
         named = pc.is_in(known.texts.column(SUBJECT_ID), value_set=_values(bucket.texts)).to_numpy()
-        gone = np.setdiff1d(np.flatnonzero(named), its[same])
+        gone = without(np.flatnonzero(named), its[same])
     fates[mine[same]] = Fate.UNCHANGED
     apart = np.concatenate([_apart(bucket, known, mine, its, same), left[known.elsewhere[left]]])
-    return np.union1d(gone, left), left, apart
+    return merged(gone, left), left, apart
 
 
 def _taken(

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from frpipe.core.distinct import distinct
+from frpipe.core.distinct import are_among, distinct
 from frpipe.core.errors import GalleryError
 from frpipe.gallery.catalog import ShardRef
 from frpipe.gallery.hash_spill import HashSpill
@@ -50,7 +50,7 @@ class Means:
         counts = np.bincount(names.indices.to_numpy())
         starts = np.cumsum(counts) - counts
         sums = np.add.reduceat(vectors[order], starts, axis=0, dtype=np.float64)
-        later = np.isin(hashes(names.dictionary), self._spanning)
+        later = are_among(hashes(names.dictionary), self._spanning)
         for person in np.flatnonzero(later):
             self._keep(names.dictionary[int(person)].as_py(), sums[person], int(counts[person]))
         now = np.flatnonzero(~later)

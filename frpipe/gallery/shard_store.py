@@ -175,20 +175,28 @@ class ShardStore:
     def write_index(self, ref: ShardRef) -> bool:
         """Write the index of a shard if it has none, or a damaged one; returns whether it was written.
 
-        One of earlier code, which does not spare searches the parsing of the shard, is written anew. Raises
-        Purged where a compaction has removed the shard.
+        One of earlier code is written anew where a structure in it would spare searches the parsing of the
+        shard: not in object stores, nor where shards are encrypted. Raises Purged where a compaction has
+        removed the shard.
         """
         index = self.index(ref)
+        parses = self._folder.is_local and self._spec.encryption is None
         try:
-            if index is not None and index.structure:
+            if index is not None and (index.structure or not parses):
                 index.check(self._index_reader(ref))
                 return False
         except (FileNotFoundError, BrokenIndex):
             pass
         try:
-            name, data = self._index_file(ref)
+            made = self._index_data(ref)
         except FileNotFoundError:
             raise Purged.while_at_work() from None
+        # It may have been misread, or written by another process since it was looked for.
+        with suppress(FileNotFoundError, BrokenIndex):
+            if self._whole_index(ref) == made:
+                self._indexes.pop(ref.name, None)
+                return False
+        name, data = self._index_file(ref, made)
         self._write(name, data)
         self._indexes.pop(ref.name, None)
         # A compaction that removed the shard before may have looked for its index before, too.
@@ -258,13 +266,14 @@ class ShardStore:
         with self._opened(name) as file:
             return hashlib.file_digest(cast(io.BufferedReader, file), "sha256").hexdigest()
 
-    def _content(self, ref: ShardRef, vectors: bool) -> tuple[Bytes, Path | BinaryIO, int, str]:
+    def _content(self, ref: ShardRef, vectors: bool) -> tuple[Bytes, str | BinaryIO, int, str]:
         """Bytes of a shard, the file for h5py, its size, and a text that changes when the file does."""
         if self._spec.encryption is not None:
             plain = self._decrypted(ref)
             return Held(plain), io.BytesIO(plain), len(plain), ref.sha256
         if self._folder.is_local:
-            path = Path(self._folder.uri, ref.name)
+            # Text: to make a Path takes as long as to open the file.
+            path = f"{self._folder.uri}/{ref.name}"
             content = Mapped(path)
             status = content.status()
             _check_size(ref, status.st_size)
@@ -333,9 +342,9 @@ class ShardStore:
         its = self._structure(content, shard.layout, size) if structure else ""
         return index_of(keys, shard.layout, ref.sha256, ref.bytes, size, structure=its)
 
-    def _index_file(self, ref: ShardRef, data: bytes | None = None) -> tuple[str, bytes]:
+    def _index_file(self, ref: ShardRef, data: bytes) -> tuple[str, bytes]:
         """Name and bytes of the index of a shard, as they are stored."""
-        name, data = index_name(ref.name), self._index_data(ref) if data is None else data
+        name = index_name(ref.name)
         cipher = self._cipher() if self._spec.encryption is not None else None
         return name, bytes(cipher.encrypt(name, memoryview(data))) if cipher else data
 
@@ -380,7 +389,8 @@ class ShardStore:
         except FileNotFoundError:
             raise Purged.while_at_work() from None
 
-    def _check(self, file: Path | BinaryIO, size: int, name: str, rows: int) -> Layout:
+    def _check(self, file: Path | str | BinaryIO, size: int, name: str, rows: int) -> Layout:
+        file = Path(file) if isinstance(file, str) else file
         return read_layout(file, size, name=name, spec=self._spec, gallery_id=self._id, rows=rows)
 
     def _structure(self, content: Bytes, layout: Layout, size: int) -> str:

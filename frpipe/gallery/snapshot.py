@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from frpipe.core.distinct import distinct
+from frpipe.core.distinct import distinct, without
 from frpipe.core.errors import GalleryError
 from frpipe.core.text import canonical_text
 from frpipe.gallery.byte_ranges import Guarded
@@ -179,7 +179,7 @@ class Snapshot:
                 within = bisect_right(shard.text(SUBJECT_ID, [(start, end)]).to_pylist(), last)
                 beyond, end = start + within < end, start + within
             rows = np.arange(start, end, dtype=np.int64)
-            rows = np.setdiff1d(rows, hidden) if hidden.size else rows
+            rows = without(rows, hidden) if hidden.size else rows
             if rows.size:
                 found.append(_filtered(shard.table(page.names, rows), page.wanted))
                 seen |= dict.fromkeys(found[-1][SUBJECT_ID].to_pylist())
@@ -229,7 +229,7 @@ class Snapshot:
         if rows is None:
             live = self.live_rows(ref)
             return np.arange(ref.rows, dtype=np.int64) if live is None else live
-        return rows if ref.deleted is None or not rows.size else np.setdiff1d(rows, self.deleted_rows(ref))
+        return rows if ref.deleted is None or not rows.size else without(rows, self.deleted_rows(ref))
 
     def open(self, ref: ShardRef, *, vectors: bool = True) -> Shard:
         """Open a shard of this version."""

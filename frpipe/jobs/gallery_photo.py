@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from frpipe.core.config import Config
+from frpipe.core.distinct import without
 from frpipe.core.errors import ConfigError, FaceError
 from frpipe.core.text import canonical_text
 from frpipe.gallery import lifecycle
@@ -108,7 +109,7 @@ def _is_moved(gallery: Gallery, face_id: str, vector: NDArray[np.float32]) -> bo
     snapshot, alike = gallery.snapshot(), list[bool]()
     for ref in snapshot.version.shards:
         is_it = pc.equal(snapshot.open(ref, vectors=False).text(FACE_ID), face_id)
-        rows = np.setdiff1d(np.flatnonzero(is_it.to_numpy(False)), snapshot.deleted_rows(ref))
+        rows = without(np.flatnonzero(is_it.to_numpy(False)), snapshot.deleted_rows(ref))
         if rows.size:
             found = snapshot.table_of(ref, [FACE_ID], rows, vectors=True)
             alike += (vectors_of(found) @ vector >= SAME_FACE).tolist()

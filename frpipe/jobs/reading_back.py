@@ -25,7 +25,7 @@ from frpipe.io.storage.folder import Entry
 from frpipe.io.storage.in_order import in_order
 from frpipe.runtime.allocation import Node, Pool
 from frpipe.runtime.between_processes import packed, unpacked
-from frpipe.runtime.executor import Executor, Step
+from frpipe.runtime.executor import STALL_TIMEOUT_S, Executor, Step
 from frpipe.runtime.host import Host
 
 Say = Callable[[str], None]
@@ -76,6 +76,7 @@ class ReadingBack(Generic[T]):
 
     examine: can be pickled.  weight: how much there is to read, as `weight_of` says.  noun, sizes: what is
     counted for a line of progress, and how many of them each unit holds; None: they are the units.
+    stall_timeout_s: as of `Executor.stream`, for workers.
     """
 
     units: Sequence[int]
@@ -84,6 +85,7 @@ class ReadingBack(Generic[T]):
     say: Say
     noun: str = "units"
     sizes: Mapping[int, int] | None = None
+    stall_timeout_s: float | None = STALL_TIMEOUT_S
 
     def results(self, executor: Executor | None) -> Results[T]:
         """Read all units. executor: None: in this process, whatever there is to read.
@@ -131,9 +133,8 @@ class ReadingBack(Generic[T]):
     ) -> Generator[dict[str, Any], None, None]:
         pool = Pool("read back", workers, 1.0, 0.0, "cpu")
         tickets = [{"share": number, "units": units} for number, units in enumerate(shares)]
-        yield from executor.stream(
-            tickets, [Step(pool.name, pool, partial(Reader, self.examine, self._threads))]
-        )
+        step = Step(pool.name, pool, partial(Reader, self.examine, self._threads))
+        yield from executor.stream(tickets, [step], stall_timeout_s=self.stall_timeout_s)
 
     @property
     def _threads(self) -> int:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from frpipe.core.distinct import merged
 from frpipe.matching.kernel import Doubles, Indices
 
 
@@ -67,7 +68,7 @@ class Ranking:
         order = order[grouped(self.probe[order])]
         probe, similarity = self.probe[order], self.similarity[order]
         level = np.flatnonzero((np.diff(probe) == 0) & (np.diff(similarity) == 0))
-        tied = np.union1d(level, level + 1)
+        tied = merged(level, level + 1)
         names = self.subject_id.take(pa.array(order[tied]))
         ranks = pc.rank(names, sort_keys="ascending", tiebreaker="dense").to_numpy()
         order[tied] = order[tied][np.lexsort((ranks, -similarity[tied], probe[tied]))]

@@ -16,6 +16,7 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 
+from frpipe.core.distinct import distinct
 from frpipe.matching.blas import Blas, reaching
 from frpipe.matching.candidates import CandidateBuffer
 from frpipe.matching.exact import inner_products
@@ -190,7 +191,7 @@ class TopK:
         self._begun = True
         rows = min(opening_rows(self._k), len(vectors))
         persons = None if finds.persons is None else finds.persons[:rows]
-        people = rows if persons is None else len(np.unique(persons))
+        people = rows if persons is None else len(distinct(persons))
         if people < self._k or not np.isneginf(self._floor).any():
             return 0
         errors = np.zeros(len(self._probes), np.float32)

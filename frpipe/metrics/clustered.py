@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri, stdtrit
 
+from frpipe.core.distinct import distinct, merged
 from frpipe.metrics.errors import ScoresError
 from frpipe.metrics.intervals import LEVEL, Interval, clopper_pearson
 from frpipe.metrics.scores import Doubles, Indices
@@ -48,9 +49,9 @@ class Pairing:
     def independent(self) -> int:
         """Number of comparisons that share nobody, if all pairs were compared; at least 1."""
         if (self.a == self.b).all():
-            return max(1, len(np.unique(self.a)))
-        sides = len(np.unique(self.a)), len(np.unique(self.b))
-        return max(1, min(*sides, len(np.union1d(self.a, self.b)) // 2))
+            return max(1, len(distinct(self.a)))
+        sides = len(distinct(self.a)), len(distinct(self.b))
+        return max(1, min(*sides, len(merged(self.a, self.b)) // 2))
 
 
 def clustered_rate(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from frpipe.core.distinct import merged
 from frpipe.metrics.calibration import Calibration
 from frpipe.metrics.clustered import Pairing
 from frpipe.metrics.errors import ScoresError
@@ -51,7 +52,7 @@ class Parts:
     @property
     def count(self) -> int:
         """The number of parts that occur."""
-        return len(np.union1d(self.a, self.b))
+        return len(merged(self.a, self.b))
 
 
 def cross_fitted(

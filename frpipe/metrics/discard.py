@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from frpipe.core.distinct import distinct
 from frpipe.metrics.bootstrap import of_draws, percentiles, replicates_of
 from frpipe.metrics.clustered import paired
 from frpipe.metrics.curve import ROUNDING
@@ -154,7 +155,7 @@ def discard_areas(
     if any(not 0 < limit < 1 for limit in limits):
         raise ScoresError("a limit of discards is a fraction between 0 and 1", "for example 0.2")
     wrong, pairing = paired(errors, persons, None)
-    erring = len(np.unique(pairing.a[wrong]))
+    erring = len(distinct(pairing.a[wrong]))
     if erring < LEAST_PEOPLE:
         return Insufficient(
             f"errors of {erring} people, error versus discard needs {LEAST_PEOPLE}", erring, LEAST_PEOPLE

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from frpipe.core.distinct import merged
 from frpipe.metrics.bootstrap import replicates_of
 from frpipe.metrics.clustered import certain_interval, clustered_rate, effective_interval
 from frpipe.metrics.errors import ScoresError
@@ -142,7 +143,7 @@ class ScoreMatrix:
         errors, trials = int(wrong.sum()), int(among.sum())
         rows, columns = among.any(axis=1), among.any(axis=0)
         persons, people = self._persons
-        here = np.union1d(persons[0][rows], persons[1][columns])
+        here = merged(persons[0][rows], persons[1][columns])
         if errors in (0, trials):
             independent = max(1, min(int(rows.sum()), int(columns.sum()), len(here) // 2))
             return certain_interval(errors > 0, independent)

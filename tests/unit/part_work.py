@@ -17,6 +17,7 @@ class PartsOf(PartWork):
 
     plan: ManifestPlan
     publish: Callable[[Sequence[int]], int]
+    stall_timeout_s: float | None = None
 
     @property
     def cut(self) -> ManifestPlan:

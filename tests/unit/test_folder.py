@@ -93,10 +93,10 @@ def test_list_is_sorted_deep_and_never_stale(folder: Folder) -> None:
     assert not folder.exists("b")
 
 
-def test_what_lies_directly_in_a_folder_is_listed_without_what_is_deeper(folder: Folder) -> None:
-    for name in ("v/2.json", "v/1.json", "v/deep/3.json", "v/deep/er/4", "v.txt", "vv/5"):
+def test_the_files_directly_in_a_folder_are_listed_without_what_is_deeper(folder: Folder) -> None:
+    for name in ("v/2.json", "v/1.json", "v/.h", "v/3.json/3.json", "v/deep/er/4", "v.txt", "vv/5"):
         folder.write(name, b"x")
-    assert sorted(folder.children("v")) == ["1.json", "2.json", "deep"]
+    assert sorted(folder.children("v")) == [".h", "1.json", "2.json"]
     assert list(folder.children("absent")) == []
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from gallery_rows import content, files, ids, people, spec
+from s3server import S3, s3  # noqa: F401
 
 from frpipe.core.errors import GalleryError
 from frpipe.gallery import byte_ranges, lifecycle, shard_store
@@ -344,6 +345,74 @@ def test_a_compaction_gives_old_shards_an_index(gallery: Gallery, tmp_path: Path
     assert stems[0] == stems[1]
     assert content(old.snapshot()) == content(gallery.snapshot())
     assert lifecycle.verify(old) == []
+
+
+@contextmanager
+def counted_writes(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Bytes that are written to files in `shards/`."""
+    real, count = Folder.write, [0]
+
+    def write(folder: Folder, name: str, data: bytes) -> None:
+        count[0] += len(data) if name.startswith("shards/") else 0
+        real(folder, name, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "write", write)
+        yield count
+
+
+def as_earlier_code_wrote_it(gallery: Gallery, ref: ShardRef) -> None:
+    data = gallery.shard_store._index_data(ref, structure=False)
+    gallery.folder.write(*gallery.shard_store._index_file(ref, data))
+
+
+def copied_to(folder: Folder, gallery: Gallery) -> Gallery:
+    for entry in gallery.folder.list():
+        folder.write(entry.name, gallery.folder.read(entry.name))
+    return Gallery.at(folder)
+
+
+@pytest.mark.parametrize("place", ["disk", "store"])
+def test_an_index_of_earlier_code_is_written_anew_only_where_searches_gain_by_it(
+    gallery: Gallery,
+    place: str,
+    s3: S3,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gallery = gallery if place == "disk" else copied_to(Folder.at(s3.uri), gallery)
+    lifecycle.compact(gallery)
+    for ref in gallery.snapshot().version.shards:
+        as_earlier_code_wrote_it(gallery, ref)
+    gains = place == "disk" and gallery.spec.encryption is None
+    with counted_writes(monkeypatch) as written:
+        lifecycle.compact(Gallery.at(gallery.folder))
+        assert bool(written[0]) is gains
+        written[0] = 0
+        lifecycle.compact(Gallery.at(gallery.folder))
+        assert written == [0]
+    assert lifecycle.verify(gallery) == []
+    assert gallery.snapshot().show("p0007").num_rows == 2
+
+
+@pytest.mark.parametrize("why", ["misread", "written by another process"])
+def test_an_index_that_is_as_it_would_be_written_is_left(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    (ref, *_), store = gallery.snapshot().version.shards, gallery.shard_store
+    path = Path(gallery.uri, index_name(ref.name))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:200]) if why == "misread" else path.unlink()
+    assert store.subject_hashes(ref) is None
+    path.write_bytes(whole)
+    with counted_writes(monkeypatch) as written:
+        assert not store.write_index(ref)
+        assert not Gallery.at(gallery.folder).shard_store.write_index(ref)
+    assert written == [0]
+    assert store.subject_hashes(ref) is not None
+    path.write_bytes(whole[:-5])
+    with counted_writes(monkeypatch) as written:
+        assert Gallery.at(gallery.folder).shard_store.write_index(ref)
+    assert written == [len(path.read_bytes())] and lifecycle.verify(gallery) == []
 
 
 def test_people_are_counted_range_by_range(gallery: Gallery, tmp_path: Path) -> None:

@@ -6,13 +6,17 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import frozen
 import pytest
 from erase_runs import PARTS, ROWS, finished_run, image_id
 from part_work import PartsOf
+from staged_runs import config
 
 from frpipe.core.errors import ClusterError, FileDamaged, InvariantError, StorageError
 from frpipe.core.report import PhotoCounts
@@ -23,11 +27,16 @@ from frpipe.io.output.units import Units
 from frpipe.io.storage.folder import Entry, Folder
 from frpipe.jobs import reading_back
 from frpipe.jobs.contract import until_whole
+from frpipe.jobs.enroll import audit as enroll_audit
 from frpipe.jobs.enroll.audit import audit
+from frpipe.jobs.enroll.job import Enrollment
 from frpipe.jobs.reading_back import ReadingBack, read_units, weight_of, workers_for
+from frpipe.jobs.rejects import Choice
+from frpipe.jobs.replay.job import Replay
 from frpipe.runtime.allocation import Node
+from frpipe.runtime.executor import Executor, Step
 from frpipe.runtime.local import LocalExecutor
-from frpipe.testing.executors import SameProcess
+from frpipe.testing.executors import InThisProcess, SameProcess
 
 WORKERS = LocalExecutor([Node(2)])
 
@@ -157,6 +166,56 @@ def _always_dies(_: int) -> int:
 def test_a_unit_that_kills_every_worker_ends_the_job() -> None:
     with pytest.raises(ClusterError, match="a worker of read back died"):
         list(ReadingBack(range(2), _always_dies, 2, print).results(WORKERS))
+
+
+def _hangs(_: int) -> int:
+    time.sleep(600)
+    return 0
+
+
+@pytest.mark.usefixtures("spread")
+def test_workers_that_hang_while_they_read_are_waited_for_as_long_as_is_set(
+    out: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(enroll_audit, "check_part", lambda _, part: _hangs(part))
+    work = PartsOf(load_plan(out), len, stall_timeout_s=0.2)
+    run.reopen(out)
+    with pytest.raises(ClusterError, match=r"no progress for 0\.2 s: the workers of read back"):
+        until_whole(work, out, WORKERS, print)
+    monkeypatch.undo()
+    assert not audit(out, load_plan(out)).damaged
+
+
+@dataclass(frozen=True)
+class _Noting(InThisProcess):
+    """Notes how long is waited for the workers of each step."""
+
+    waits: set[tuple[str, float | None]] = field(default_factory=set)
+
+    @contextmanager
+    def open(self, *, small: bool) -> Iterator[Executor]:
+        noted = self.waits
+
+        class Noted(SameProcess):
+            def stream(
+                self, tickets: Sequence[Mapping[str, Any]], steps: Sequence[Step], **more: Any
+            ) -> Iterator[dict[str, Any]]:
+                noted.update((step.name, more.get("stall_timeout_s")) for step in steps)
+                return super().stream(tickets, steps, **more)
+
+        yield Noted()
+
+
+@pytest.mark.usefixtures("spread")
+def test_enroll_and_replay_wait_as_long_while_they_read_back_as_while_they_work(tmp_path: Path) -> None:
+    with frozen.copied(tmp_path / "frozen") as home:
+        given, seen = config("run.stall_timeout_s=77"), _Noting()
+        Enrollment(str(home / "photos.csv"), str(tmp_path / "out"), given, seen).run()
+        read = ("read back", 77.0)
+        assert read in seen.waits and {wait for _, wait in seen.waits} == {77.0}
+        again = _Noting()
+        Replay(str(tmp_path / "out"), Choice.again(), str(tmp_path / "again"), given, again).run()
+        assert again.waits == seen.waits
 
 
 @pytest.mark.usefixtures("spread")

@@ -12,6 +12,7 @@ from typing import NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
+from frpipe.core.distinct import distinct
 from frpipe.core.text import canonical_text
 
 Hashes = npt.NDArray[np.int64]
@@ -76,7 +77,7 @@ class SeenIds:
         count = 0
         for bucket in self._buckets():
             ordered = np.sort(bucket)
-            twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+            twice = distinct(ordered[1:][ordered[1:] == ordered[:-1]])
             found.append(twice)
             count += len(twice)
             if count > _CANDIDATES:

@@ -32,6 +32,7 @@ class Failure(Enum):
         "this file system has no hard links, so a file cannot be created by one writer only",
         "use a local disk, NFS or an object-store URI",
     )
+    FOLDER = ("a folder lies where a file belongs", "move it away, then run again")
     CONFLICT = ("another writer is at the same file", "run again")
     OTHER = ("the storage does not do what it is asked", "see the cause above, then run again")
 
@@ -79,6 +80,7 @@ _ERRNO = {
     errno.EROFS: Failure.DENIED,
     errno.EACCES: Failure.DENIED,
     errno.EPERM: Failure.DENIED,
+    errno.EISDIR: Failure.FOLDER,
 }
 
 

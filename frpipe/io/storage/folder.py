@@ -170,10 +170,10 @@ class Folder:
             yield from self._store.blocks(guesses)
 
     def children(self, sub: str) -> Sequence[str]:
-        """List the names of what lies directly in a folder inside, in no order; none where it is not there.
+        """List the names of the files directly in a folder inside, in no order; none where it is not there.
 
-        They are relative to that folder, hidden ones and those of folders among them: nothing is asked of
-        what is named.
+        They are relative to that folder, hidden ones among them. No file is asked for its size. Links are
+        listed wherever they lead, so that a lost file is not taken for one that never was.
         """
         with Explained(self.uri):
             return self._store.children(_checked(sub))

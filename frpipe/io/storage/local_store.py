@@ -30,7 +30,10 @@ class LocalStore:
         self._root = Path(root)
 
     def read(self, name: str) -> bytes:
-        return (self._root / name).read_bytes()
+        try:
+            return (self._root / name).read_bytes()
+        except IsADirectoryError:  # no file, as in an object store
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name) from None
 
     def write(self, name: str, data: bytes) -> None:
         with self._finished(name, lambda file: file.write(data)) as (temporary, target):
@@ -72,6 +75,9 @@ class LocalStore:
             try:
                 os.link(temporary, target)
             except FileExistsError:
+                if target.is_dir():
+                    what, remedy = Failure.FOLDER.value
+                    raise StorageError(f"{target}: {what}", remedy) from None
                 return False
             except OSError as error:
                 if error.errno not in _NO_LINKS:
@@ -119,7 +125,8 @@ class LocalStore:
 
     def children(self, sub: str) -> list[str]:
         try:
-            return os.listdir(self._root / sub)  # noqa: PTH208 - no path is wanted for each
+            with os.scandir(self._root / sub) as found:
+                return [e.name for e in found if e.is_file(follow_symlinks=False) or e.is_symlink()]
         except (FileNotFoundError, NotADirectoryError):
             return []
 

@@ -177,7 +177,7 @@ class RemoteStore:
 
     def children(self, sub: str) -> list[str]:
         start = len(sub) + 1
-        return [*{name[start:].partition("/")[0] for name in self.names(sub, hidden=True)}]
+        return [name[start:] for name in self.names(sub, hidden=True) if "/" not in name[start:]]
 
     def everything(self) -> Iterator[tuple[str, bool]]:
         for name, _, _ in self._found(""):

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from frpipe.core.distinct import without
 from frpipe.core.errors import OutputError
 from frpipe.core.text_column import canonical_column
 from frpipe.gallery.catalog import ShardRef
@@ -127,7 +128,7 @@ def _moved(before: Snapshot, now: Snapshot) -> set[bytes]:
     for ref in before.version.shards:
         rows = _live(before, ref)
         if ref.name in new:
-            rows = np.setdiff1d(rows, _live(now, new[ref.name]))
+            rows = without(rows, _live(now, new[ref.name]))
         if len(rows):
             found.update(_digests(before, ref, rows))
     return found

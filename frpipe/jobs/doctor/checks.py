@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from frpipe.core.distinct import are_among, without
 from frpipe.gallery.look_alikes import stored_forms
 from frpipe.gallery.packed import hashes
 from frpipe.gallery.photos import MADE_OF, image_ids, place_hashes
@@ -69,7 +70,7 @@ def two_places(snapshot: Snapshot, runs: Sequence[RunOfGallery], most: int) -> F
     known = place != 0
     pairs = np.unique(np.stack([photo[known], place[known]]), axis=1)[0]
     values, counts = np.unique(pairs, return_counts=True)
-    odd = np.isin(photo, values[counts > 1])
+    odd = are_among(photo, values[counts > 1])
     rows, start = {}, 0
     for name, live in where:
         inside = live[odd[start : start + len(live)]]
@@ -88,7 +89,7 @@ def not_traceable(snapshot: Snapshot, runs: Sequence[RunOfGallery], most: int) -
         shard = snapshot.open(ref, vectors=False)
         is_derived = pc.match_substring_regex(shard.text(FACE_ID), _DERIVED).to_numpy(False)
         unsaid = shard.text(MADE_OF).is_null().to_numpy(False)
-        found = np.setdiff1d(np.flatnonzero(is_derived & unsaid), snapshot.deleted_rows(ref))
+        found = without(np.flatnonzero(is_derived & unsaid), snapshot.deleted_rows(ref))
         if found.size:
             rows[ref.name] = found
     what = (
@@ -106,7 +107,7 @@ def looks_twice(snapshot: Snapshot, runs: Sequence[RunOfGallery], most: int) -> 
     for ref in snapshot.version.shards if len(ids) else ():
         subjects = snapshot.open(ref, vectors=False).text(SUBJECT_ID)
         found = np.flatnonzero(pc.is_in(subjects, value_set=ids).to_numpy(False))
-        found = np.setdiff1d(found, snapshot.deleted_rows(ref))
+        found = without(found, snapshot.deleted_rows(ref))
         if found.size:
             rows[ref.name] = found
     what = (

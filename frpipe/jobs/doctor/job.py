@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from frpipe.core.distinct import merged
 from frpipe.gallery.catalog import entry_of
 from frpipe.gallery.commit import Proposal, gone_digests, hide_rows, transact
 from frpipe.gallery.gallery import Gallery
@@ -92,5 +93,5 @@ def _to_go(diagnosis: Diagnosis) -> dict[str, NDArray[np.int64]]:
     gone: dict[str, NDArray[np.int64]] = {}
     for each in diagnosis.findings:
         for name, rows in each.rows.items() if each.mend else ():
-            gone[name] = np.union1d(gone[name], rows) if name in gone else rows
+            gone[name] = merged(gone[name], rows) if name in gone else rows
     return gone

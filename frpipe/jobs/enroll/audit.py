@@ -27,7 +27,7 @@ from frpipe.io.output.plan import ManifestPlan
 from frpipe.io.storage.folder import Entry, Folder
 from frpipe.jobs.contract import UnitWork
 from frpipe.jobs.reading_back import ReadingBack, weight_of
-from frpipe.runtime.executor import Executor
+from frpipe.runtime.executor import STALL_TIMEOUT_S, Executor
 from frpipe.stages.quarantine.attempts import forget_attempts
 
 Say = Callable[[str], None]
@@ -49,19 +49,25 @@ class Audit:
 
 
 def audit(
-    out: Folder, plan: ManifestPlan, say: Say = lambda _: None, executor: Executor | None = None
+    out: Folder,
+    plan: ManifestPlan,
+    say: Say = lambda _: None,
+    executor: Executor | None = None,
+    stall_timeout_s: float | None = STALL_TIMEOUT_S,
 ) -> Audit:
     """Read and hash every file of every part. Memory of a process that reads: a few parts at a time.
 
     say: told how far it is.  executor: whose workers read where there are many parts; None: this process.
+    stall_timeout_s: as of `Executor.stream`.
 
     Raises InvariantError where whole files do not hold the rows that went in; StorageError, OutOfMemory,
-    OutputError where it cannot be told whether a file is whole. Deletes nothing.
+    OutputError where it cannot be told whether a file is whole; ClusterError where workers make no progress.
+    Deletes nothing.
     """
     parts, result = range(plan.parts), Audit()
     weight = weight_of(_published(out)) if executor else 0
     sizes = {part: plan.rows_of(part) for part in parts}
-    reading = ReadingBack(parts, partial(_checked, out), weight, say, "photos", sizes)
+    reading = ReadingBack(parts, partial(_checked, out), weight, say, "photos", sizes, stall_timeout_s)
     with closing(reading.results(executor)) as results:
         for part, checked in results:
             _add(result, part, checked, plan.rows_of(part))
@@ -82,6 +88,11 @@ class PartWork(UnitWork[Audit]):
 
     @property
     @abstractmethod
+    def stall_timeout_s(self) -> float | None:
+        """How long workers may make no progress, before the job ends."""
+
+    @property
+    @abstractmethod
     def cut(self) -> ManifestPlan:
         """The plan by which the rows are cut into parts."""
 
@@ -95,7 +106,7 @@ class PartWork(UnitWork[Audit]):
         return self.do(out, [part for part in range(self.cut.parts) if part not in done], executor)
 
     def read_back(self, out: Folder, executor: Executor) -> tuple[Audit, int]:
-        found = audit(out, self.cut, self.told, executor)
+        found = audit(out, self.cut, self.told, executor, self.stall_timeout_s)
         if found.damaged:
             run.refuse_sealed(out)
             forget_attempts(out, found.damaged)

@@ -115,6 +115,10 @@ class EnrollPlan(PartWork, Plan[Audit]):
         return self.job.say
 
     @property
+    def stall_timeout_s(self) -> float | None:
+        return self.spec.config.run.stall_timeout_s
+
+    @property
     def small(self) -> bool:
         return is_small(self.spec, self.draft.rows_estimate)
 

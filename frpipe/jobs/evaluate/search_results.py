@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from frpipe.core.counted import counted
+from frpipe.core.distinct import distinct, without
 from frpipe.core.errors import ConfigError, GalleryError
 from frpipe.evaluation.pairs import Labels
 from frpipe.evaluation.quality import QualityMeasure
@@ -73,7 +74,7 @@ class SearchResults:
             )
         searched = RecordedVersion.of(folder)
         table, people = listed_rows(folder, PROBES), _people(report, searched)
-        blank = np.setdiff1d(_wanted(enrolled), people) if enrolled else people[:0]
+        blank = without(_wanted(enrolled), people) if enrolled else people[:0]
         trials, warnings = _trials(table, people, blank, by, str(report["probes_from"]))
         trials = replace(trials, quality=_qualities(table, quality, str(report["probes_from"])))
         warnings += [searched.warning] if searched and searched.warning else []
@@ -179,10 +180,10 @@ def _people(report: dict[str, Any], searched: RecordedVersion | None) -> Labels:
             "evaluate before the gallery is compacted, restored or made anew, or search again",
         ) from None
     ids = [texts(table[SUBJECT_ID]) for table in tables]
-    return np.unique(np.concatenate([np.zeros(0, object), *ids]).astype(str))
+    return distinct(np.concatenate([np.zeros(0, object), *ids]).astype(str))
 
 
 def _wanted(features: str) -> Labels:
     """The ids of the people whose photos were to be enrolled."""
     names = PhotoFacts.of(features).table["subject_id"].to_numpy().astype(str)
-    return np.unique(names[names != ""])
+    return distinct(names[names != ""])

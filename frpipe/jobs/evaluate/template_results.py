@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from frpipe.core.config import canonical_hash
 from frpipe.core.counted import counted
+from frpipe.core.distinct import distinct, without
 from frpipe.core.errors import ConfigError
 from frpipe.core.reasons import Status
 from frpipe.evaluation.pairs import Labels, Mask
@@ -97,10 +98,10 @@ class PooledTemplates:
                 "of some templates it is not known who they are",
                 "give the list of templates a column subject_id, or enroll with subject_id",
             )
-        people = np.unique(self.people[enrolled].astype(str))
+        people = distinct(self.people[enrolled].astype(str))
         have = enrolled[self.present[enrolled]]
-        found = np.unique(self.people[have].astype(str))
-        trials = self._trials(have, asked, found, np.setdiff1d(people, found), k)
+        found = distinct(self.people[have].astype(str))
+        trials = self._trials(have, asked, found, without(people, found), k)
         digest, facts = self._known({name: digest_of(rows) for name, (rows, _) in
                                      zip(("gallery", "probes"), lists, strict=True)})  # fmt: skip
         listed = min(k, max(len(found), 1))

@@ -193,6 +193,10 @@ class ReplayPlan(PartWork, Plan[Audit]):
         return self.job.say
 
     @property
+    def stall_timeout_s(self) -> float | None:
+        return self.task.spec.config.run.stall_timeout_s
+
+    @property
     def identity(self) -> dict[str, Any]:
         return self.task.identity
 
@@ -331,6 +335,10 @@ class _Again(PartWork):
     @property
     def told(self) -> Say:
         return self.replay.job.say
+
+    @property
+    def stall_timeout_s(self) -> float | None:
+        return self.replay.stall_timeout_s
 
     def do(self, out: Folder, parts: Sequence[int], executor: Executor) -> int:
         job, pools = self.replay.job, self.replay.pools

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from frpipe.core.distinct import distinct
 from frpipe.evaluation.curves import kept
 from frpipe.evaluation.evaluation import CurveName, Evaluation, Series
 from frpipe.evaluation.number import Number
@@ -61,7 +62,7 @@ def _counts(binned: Binned, compared: ComparisonCounts) -> dict[str, int]:
     counts = {
         "mated": binned.mated.total,
         "nonmated": binned.nonmated.total,
-        "persons": len(np.unique(compared.subject)),
+        "persons": len(distinct(compared.subject)),
         "templates": compared.templates,
         **{f"left_out_{reason}": count for reason, count in sorted(compared.left_out.items())},
     }

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import frozen
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,9 +19,10 @@ from frozen import Frozen, copied
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from PIL import Image
 from staged_runs import enrolled, replayed, table
 
-from frpipe.core.config import Config, FacePolicy
+from frpipe.core.config import Config, FacePolicy, load_config
 from frpipe.core.errors import ManifestError, OutputError
 from frpipe.core.left_out import LEFT_OUT_FACE
 from frpipe.core.reasons import Reject, Status
@@ -41,9 +44,10 @@ from frpipe.jobs.subject_faces import templates_of
 from frpipe.jobs.verify.named_faces import NamedFaces
 from frpipe.models.detectors.candidates import FaceCandidate
 from frpipe.models.detectors.faces import Faces
-from frpipe.models.detectors.policy import choose, chosen
+from frpipe.models.detectors.policy import choose, chosen, within
 from frpipe.stages.chain import StageChain
-from frpipe.stages.locate import Located
+from frpipe.stages.locate import Located, locator_of
+from frpipe.stages.models import Models
 from frpipe.stages.stage import FaceBatch, FaceStage, StageResult
 from frpipe.stages.tabulate import finish, tabulate
 from frpipe.vision.geometry import template
@@ -216,6 +220,44 @@ def test_a_run_has_one_for_each_ok_photo(manifest: Path, tmp_path: Path, setting
     assert _subjects(tmp_path / "out") == _ok(tmp_path / "out")
     identity = run.begun(Folder.at(str(tmp_path / "out")))["identity"]
     assert identity["recipe"]["columns"] == [*LATER_COLUMNS]
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_its_subject_is_not_cut_off_where_a_photo_may_have_few_faces(home: Frozen, most: int) -> None:
+    """By a detector whose own limit goes by score, and which sees many faces in a red square."""
+    pixels = np.zeros((300, 300, 3), np.uint8)
+    pixels[:48, :48], pixels[130:170, 130:170] = (255, 0, 0), (235, 40, 40)
+    photo, seen = BytesIO(), []
+    Image.fromarray(pixels).save(photo, "PNG")
+    for limit in (256, most):
+        config = load_config(None, [*frozen.settings(), f"detect.max_faces={limit}"]).single_look()
+        models = Models.of(config)
+        assert models.judge is None
+        seen += locator_of(config, models.detector, None).locate([photo.getvalue()])
+    every, few = seen
+    (place,) = chosen(every.faces.boxes, 300, 300, "centre-largest")
+    assert place >= most
+    assert len(few.faces) == most and few.faces_detected == every.faces_detected == len(every.faces)
+    (kept,) = chosen(few.faces.boxes, 300, 300, "centre-largest")
+    assert few.faces.boxes[kept].tolist() == every.faces.boxes[place].tolist()
+
+
+@settings(max_examples=200, deadline=None)
+@given(_photo(), st.integers(0, 5), st.integers(1, 6))
+def test_of_few_faces_those_that_are_meant_are_kept_and_then_the_best(
+    photo: Located, refused: int, most: int
+) -> None:
+    boxes, size = photo.faces.boxes, (photo.width or 0, photo.height or 0)
+    found = max(0, len(boxes) - refused)
+    kept = within(boxes, found, size, most)
+    assert kept == sorted({*kept}) and len(kept) == min(found, most) and {*kept} <= {*range(found)}
+    if not found:
+        return
+    centre, largest = (int(chosen(boxes, *size, rule)[0]) for rule in ("centre-largest", "largest"))
+    assert centre in kept or centre >= found
+    assert largest in kept or largest >= found or (most == 1 and kept == [centre])
+    others = {*range(found)} - {centre, largest}
+    assert max({*kept} & others, default=-1) < min(others - {*kept}, default=found)
 
 
 def test_an_output_that_was_begun_without_it_is_finished_without_it(

@@ -15,10 +15,12 @@ from staged_runs import HERE
 from frpipe.core.schema import IS_SUBJECT
 from frpipe.evaluation.evaluation import Evaluation
 from frpipe.evaluation.identification import IdentificationQuestion
+from frpipe.io.erasure.erased_ids import ErasedIds
 from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.consolidate.job import Consolidation
 from frpipe.jobs.contract import ReportResult
+from frpipe.jobs.erase.columns import without
 from frpipe.jobs.evaluate.photo_facts import PhotoFacts
 from frpipe.jobs.evaluate.search_results import SearchResults, searches_of_people
 from frpipe.jobs.identify import job as identify_job
@@ -110,6 +112,14 @@ def test_a_result_of_older_code_is_finished_and_read_as_it_was(
     search(place, tmp_path / "new")
     assert json.loads((tmp_path / "new/run.json").read_text())["identity"]["columns"] == [IS_SUBJECT]
     assert rows(tmp_path / "new").drop_columns([IS_SUBJECT]).equals(whole)
+
+
+def test_an_erasure_takes_all_faces_of_a_persons_photos(place: Path, tmp_path: Path) -> None:
+    search(place, tmp_path / "found")
+    kept = without(ErasedIds.of("key", ["bela", "dora"], []), rows(tmp_path / "found"))
+    assert kept["image_id"].to_pylist() == [
+        name for name, shot in PROBES.items() if shot.subject not in {"bela", "dora"}
+    ]
 
 
 def test_probes_that_are_all_of_others_are_one_failed_search_a_photo() -> None:

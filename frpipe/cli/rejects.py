@@ -72,6 +72,12 @@ def _text(found: dict[str, Any], choice: object) -> str:
     if held := found.get("held"):
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in held.items())
         lines.append(f"{counted(sum(held.values()), 'faces')} held back ({reasons}): frpipe sheet RUN --held")
+    if lost := found.get("subjects_left_out"):
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in lost.items())
+        lines.append(
+            f"{counted(sum(lost.values()), 'photos are')} not rejected, but without the face of their person "
+            f"({reasons}): `centre_largest_left_out` in images/"
+        )
     causes = found["reasons"]
     if not causes:
         return "\n".join([*lines, f"none for {choice}"])

@@ -105,7 +105,9 @@ class DetectConfig(Section):
         None, description="sides that input tensors may have, multiples of 32; None: a ladder from 128 on"
     )
     policy: FacePolicy = Field("all", description="which faces of a photo to keep")
-    max_faces: int = Field(256, ge=1, description="best scored faces kept per photo")
+    max_faces: int = Field(
+        256, ge=1, description="faces kept per photo: those that are meant, then the best scored"
+    )
 
     @model_validator(mode="after")
     def _sides(self) -> Self:

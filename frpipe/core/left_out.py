@@ -36,6 +36,17 @@ def is_left_out(images: pa.Table, policy: str) -> NDArray[np.bool_]:
     return mask
 
 
+def subjects_lost(images: pa.Table) -> pa.ChunkedArray | None:
+    """The reason, (photos,), why each has faces, but not its subject's, by `centre-largest`; else null.
+
+    None where images have no such column.
+    """
+    name = columns_there(images.schema).get("centre-largest")
+    if name is None:
+        return None
+    return pc.if_else(pc.greater(images["faces"], 0), images[name], pa.scalar(None, pa.string()))
+
+
 def reasons_of(images: pa.Table) -> list[pa.ChunkedArray]:
     """The reasons of all policies, a column each; none where there are no such columns."""
     return [images[name] for name in columns_there(images.schema).values()]

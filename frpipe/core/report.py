@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from frpipe.core.counted import counted
 from frpipe.core.errors import OutputError
 from frpipe.core.held import FACES_HELD
-from frpipe.core.left_out import columns_there, is_left_out
+from frpipe.core.left_out import subjects_lost
 from frpipe.core.reasons import Reason, Status
 from frpipe.core.schema import stage_of, staged_fields, version_of
 
@@ -47,9 +47,8 @@ class PhotoCounts:
         self.faces += pc.sum(images["faces"]).as_py() or 0
         if FACES_HELD.name in images.column_names and stage_of(images.schema.field(FACES_HELD.name)):
             self.faces_held = (self.faces_held or 0) + (pc.sum(images[FACES_HELD.name]).as_py() or 0)
-        if columns_there(images.schema):
-            lost = is_left_out(images, "centre-largest") & (images["faces"].to_numpy() > 0)
-            self.subjects_left_out = (self.subjects_left_out or 0) + int(lost.sum())
+        if (lost := subjects_lost(images)) is not None:
+            self.subjects_left_out = (self.subjects_left_out or 0) + pc.count(lost).as_py()
         if version_of(images.schema) > 1:
             self.faces_refused += pc.sum(images["faces_refused"]).as_py() or 0
             self.photos_turned += pc.sum(pc.not_equal(images["turn_deg"], 0)).as_py() or 0

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from frpipe.core.config import RunConfig
 from frpipe.core.errors import ConfigError, ManifestError, RejectRatioError
 from frpipe.core.held import NO_COLOUR
-from frpipe.core.left_out import reasons_of
+from frpipe.core.left_out import reasons_of, subjects_lost
 from frpipe.core.reasons import STAGE_OF, Reason, Status
 from frpipe.core.report import Report
 from frpipe.core.subject import LEFT_OUT_BY
@@ -39,7 +39,7 @@ _WORTH_IT = _EVERY_REASON - {Reason.SUPPRESSED.value}
 
 
 _HELD = ("image_id", "held_reason")
-_COLUMNS = ("image_id", "image_uri", "status", "reason", "detail")
+_COLUMNS = ("image_id", "image_uri", "status", "reason", "detail", "faces", *LEFT_OUT_BY.values())
 STAGE_OF_CAUSE = {**{reason.value: stage for reason, stage in STAGE_OF.items()}, NO_FACE: "detect"}
 
 
@@ -158,7 +158,9 @@ class Rejects:
 
     photos: rows so far, of the `planned`.  counts: chosen rows by cause.  samples: the first of each.
     staged: the reasons of the run's further stages, each with its stage.  held: faces that are held back, by
-    reason, also those of photos that have kept others; None where no stage holds any.
+    reason, also those of photos that have kept others; None where no stage holds any.  subjects_left_out:
+    photos that are not rejected and have faces, but have lost that of their person, by reason; None where the
+    output does not say so.
     """
 
     run: str
@@ -170,6 +172,7 @@ class Rejects:
     finished: bool = False
     staged: dict[str, str] = field(default_factory=dict)
     held: Counter[str] | None = None
+    subjects_left_out: Counter[str] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         reasons = [
@@ -183,8 +186,12 @@ class Rejects:
             for cause, count in self.counts.most_common()
         ]
         facts = {name: getattr(self, name) for name in ("run", "finished", "planned", "photos", "rejected")}
-        held = {} if self.held is None else {"held": dict(self.held.most_common())}
-        return {**facts, "reasons": reasons, **held}
+        beside = {
+            name: dict(counts.most_common())
+            for name in ("held", "subjects_left_out")
+            if (counts := getattr(self, name)) is not None
+        }
+        return {**facts, "reasons": reasons, **beside}
 
 
 def rejects_of(uri: str, choice: Choice, limit: int = 3) -> Rejects:
@@ -208,6 +215,10 @@ def rejects_of(uri: str, choice: Choice, limit: int = 3) -> Rejects:
 def _add(found: Rejects, images: pa.Table, choice: Choice, limit: int) -> None:
     found.photos += images.num_rows
     found.rejected += pc.sum(pc.equal(images["status"], Status.REJECTED.value)).as_py() or 0
+    if (lost := subjects_lost(images)) is not None:
+        found.subjects_left_out = (found.subjects_left_out or Counter()) + Counter(
+            lost.drop_null().to_pylist()
+        )
     chosen = images.filter(choice.mask(images))
     causes = causes_of(chosen).to_pylist()
     found.counts.update(causes)

@@ -15,6 +15,7 @@ from PIL import Image
 from frpipe.core.config import DecodeConfig
 from frpipe.core.errors import ConfigError, OutputError
 from frpipe.core.held import HELD_COLUMNS
+from frpipe.core.left_out import subjects_lost
 from frpipe.core.reasons import Reject
 from frpipe.io.manifest.fetch import Fetcher
 from frpipe.io.output.features import Features
@@ -56,9 +57,11 @@ def _tiles(features: Features) -> Iterator[SheetTile]:
     for part, (images, faces) in zip(parts, features.tables(parts=parts), strict=True):
         locations = read_part(features.folder, part)["location"].to_pylist()
         owners = faces["image_id"].to_numpy(zero_copy_only=False)
-        for image, location in zip(images.to_pylist(), locations, strict=True):
+        lost = subjects_lost(images)
+        why = [None] * len(images) if lost is None else lost.to_pylist()
+        for image, location, reason in zip(images.to_pylist(), locations, why, strict=True):
             mine = faces.filter(pa.array(owners == image["image_id"]))
-            yield _tile(image, mine, _photo(fetcher, location))
+            yield _tile(image, mine, _photo(fetcher, location), reason)
 
 
 def _held_tiles(features: Features) -> Iterator[SheetTile]:
@@ -83,9 +86,11 @@ def _photo(fetcher: Fetcher, location: str) -> Photo | None:
         return None
 
 
-def _tile(image: dict[str, Any], faces: pa.Table, photo: Photo | None) -> SheetTile:
+def _tile(image: dict[str, Any], faces: pa.Table, photo: Photo | None, lost: str | None) -> SheetTile:
+    """Draw a photo. lost: why its faces are those of others."""
     title = str(image["image_id"]).rsplit("/", 1)[-1]
-    note = " ".join(filter(None, (image["status"], image["reason"], _count(faces.num_rows))))
+    person = f"without its person: {lost}" if lost else None
+    note = " ".join(filter(None, (image["status"], image["reason"], _count(faces.num_rows), person)))
     return _marked(SheetTile(title, image["status"], note), faces, photo)
 
 

@@ -20,7 +20,7 @@ from frpipe.core.subject import LEFT_OUT_BY
 from frpipe.core.text_column import canonical_column
 from frpipe.gallery.schema import EMBEDDING, FACE_ID, FIXED_COLUMNS, QUALITY, SUBJECT_ID, URI, template_schema
 from frpipe.gallery.weights import WEIGHED_BY, WEIGHT, weights_of
-from frpipe.stages.subject_face import subject_faces
+from frpipe.stages.subject_face import RULE, subject_faces
 
 SubjectPolicy = Literal["centre-largest", "largest", "require-one"]
 BY_RULE = "frpipe.by_rule"
@@ -29,6 +29,9 @@ IMAGE_NAMES = [
     *("image_id", "width", "height", "faces_detected", "faces", HELD_INSTEAD.name),
     *LEFT_OUT_BY.values(),
 ]
+SUBJECT_IMAGE_NAMES = ("width", "height", HELD_INSTEAD.name, *LEFT_OUT_BY.values())
+SUBJECT_FACE_NAMES = ("box_x1", "box_y1", "box_x2", "box_y2")
+"""Columns by which `are_subjects` tells them, beside `image_id`; of images as far as there."""
 # Eyes of the ArcFace template at 112 pixels: what is nearer together is enlarged and gains no detail.
 _TEMPLATE_EYES_PX = 35.24
 # The first percentile of 4,995 LFW photos: such a crop counts one half.
@@ -78,6 +81,17 @@ def templates_of(
         marks = pa.array(["yes"] * int(kept.sum()), pa.string(), mask=~by_rule[kept])
         table = table.append_column(pa.field(BY_RULE, pa.string()), marks)
     return table, left_out
+
+
+def are_subjects(images: pa.Table, faces: pa.Table) -> Mask:
+    """Mark the faces that are their photos' subjects, (faces,) bool: those of `is_subject`, by the same rule.
+
+    Of a photo whose subject's face is held back or was left out, none is; of outputs that do not say so, the
+    one that is meant of those that are there.
+    """
+    photos = pc.index_in(faces["image_id"], value_set=images["image_id"].combine_chunks()).to_numpy()
+    found: Mask = subject_faces(images, faces, photos) & ~is_held_instead(images, RULE)[photos]
+    return found
 
 
 def weighed_by(kept_as: str, schema: pa.Schema) -> str:

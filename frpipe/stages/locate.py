@@ -17,11 +17,11 @@ from frpipe.core.config import Config
 from frpipe.core.counted import counted
 from frpipe.core.reasons import Reason, Reject, Status
 from frpipe.models.card import Card
-from frpipe.models.detectors.base import Detector, Faces
+from frpipe.models.detectors.base import MOST_IN_LOOK, Detector, Faces
 from frpipe.models.detectors.candidates import Case, FaceCandidate
 from frpipe.models.detectors.faces import Floats
 from frpipe.models.detectors.finder import Finder, SingleLook
-from frpipe.models.detectors.policy import chosen, reasons_by_policy
+from frpipe.models.detectors.policy import chosen, reasons_by_policy, within
 from frpipe.models.loading import load_detector, load_finder
 from frpipe.vision.align import align_photo, needed_shrink
 from frpipe.vision.capture_time import capture_time
@@ -254,7 +254,6 @@ class Locator:
     def _align(self, work: _Work, case: Case) -> None:
         """Cut out the chosen faces; one that is no face, or on no photograph, is left out."""
         located, photo = work.located, case.photo
-        case.faces = case.faces[: self._config.detect.max_faces]
         located.turn_deg, located.least_face_px = case.turn_deg, case.least_px
         located.faces_detected = len(case.faces) + len(case.refused)
         located.faces_refused = len(case.refused)
@@ -290,18 +289,20 @@ class Locator:
         located.faces = faces.take(kept)
         located.candidates = [case.faces[index] for index in kept]
         if self._config.detect.policy == "all":  # else the face that is meant is the one that is kept
+            left_out |= dict.fromkeys({*range(len(case.faces))} - {*wanted}, Reason.MANY_FACES)
             located.left_out = reasons_by_policy(every, photo.width, photo.height, left_out)
         _conclude(located, counts)
 
     def _wanted(self, case: Case, every: Floats) -> list[int]:
-        """The places of the faces that the policy keeps.
+        """The places of the faces that the policy keeps, as many as a photo may have.
 
         every: boxes of all faces that were found. A face that no look could settle may be the one that is
         meant: then no other is taken in its place. Rejects: MANY_FACES, IMPLAUSIBLE_FACE.
         """
         policy = self._config.detect.policy
         if policy == "all" or not case.faces:
-            return [*range(len(case.faces))]
+            size = case.photo.width, case.photo.height
+            return within(every, len(case.faces), size, self._config.detect.max_faces)
         wanted = [int(index) for index in chosen(every, case.photo.width, case.photo.height, policy)]
         if wanted[0] >= len(case.faces):
             raise Reject(Reason.IMPLAUSIBLE_FACE, f"the {policy} of {counted(len(every), 'faces')}")
@@ -355,7 +356,9 @@ def locator_of(
     """Make a locator with its models loaded. judge: None for a single look at each photo."""
     pool = config.resources.locate
     if judge is None:
-        return Locator(config, load_detector(detector, config.detect, pool), barred, enlarged)
+        # What a photo may keep is cut once its subject is chosen, as with a finder.
+        settings = config.detect.model_copy(update={"max_faces": MOST_IN_LOOK})
+        return Locator(config, load_detector(detector, settings, pool), barred, enlarged)
     return Locator(config, load_finder(detector, judge, config.detect, pool), barred, enlarged)
 
 

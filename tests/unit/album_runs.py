@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from frpipe.core.report import PhotoCounts, Report
-from frpipe.core.schema import IMAGE_COLUMNS, SCHEMA_VERSION, face_schema, image_schema
+from frpipe.core.schema import IMAGE_COLUMNS, SCHEMA_VERSION, face_schema, image_schema, later_image_fields
+from frpipe.core.subject import LEFT_OUT_BY
 from frpipe.io.output import run
 from frpipe.io.output.parts import check_part, write_part
 from frpipe.io.output.plan import load_plan, plan
@@ -36,13 +37,17 @@ def face(seed: int, near: int | None = None) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Shot:
-    """A photo: whose it is, and the faces on it (the subject's first), or why it has none."""
+    """A photo: whose it is, and the faces on it (the subject's first), or why it has none.
+
+    left_out: why the subject's face is not among them, if it was left out.
+    """
 
     subject: str | None
     faces: Sequence[np.ndarray] = ()
     status: str = "ok"
     reason: str | None = None
     size: Mapping[int, float] = field(default_factory=dict)
+    left_out: str | None = None
 
     @classmethod
     def empty(cls, subject: str | None) -> Shot:
@@ -74,6 +79,7 @@ def enrolled(
     cut = plan(str(manifest), folder, _PART_ROWS)
     facts = {"created": f"2026-05-{day:02d}T00:00:00+00:00", "manifest": str(manifest)}
     run.claim(folder, {"schema_version": SCHEMA_VERSION, "manifest": cut.fingerprint, "recipe": {}}, facts)
+    later = later_image_fields() if any(shot.left_out for shot in shots.values()) else ()
     for part in range(cut.parts):
         some = names[part * _PART_ROWS : (part + 1) * _PART_ROWS]
         known = {
@@ -87,7 +93,7 @@ def enrolled(
         images = [_image(known[name], shots[name]) for name in some]
         faces = [_face(known[name], n, shots[name]) for name in some for n in range(len(shots[name].faces))]
         tables = (
-            pa.Table.from_pylist(images, image_schema(_EXTRA)),
+            pa.Table.from_pylist(images, image_schema(_EXTRA, staged=later)),
             pa.Table.from_pylist(faces, face_schema(DIM, _EXTRA)),
         )
         write_part(folder, part, *tables, METADATA)
@@ -112,6 +118,7 @@ def seal(out: Folder) -> Report:
 def _image(known: dict[str, Any], shot: Shot) -> dict[str, Any]:
     content = hashlib.sha256(b"".join(each.tobytes() for each in shot.faces)).hexdigest()
     facts = {"status": shot.status, "reason": shot.reason, "attempts": 1, "faces": len(shot.faces)}
+    facts |= dict.fromkeys(LEFT_OUT_BY.values(), shot.left_out)
     facts |= {"faces_detected": len(shot.faces), "content_sha256": content, "width": 100, "height": 100}
     return {**dict.fromkeys(column.name for column in IMAGE_COLUMNS), **known, **facts}
 
@@ -131,7 +138,7 @@ def _face(known: dict[str, Any], number: int, shot: Shot) -> dict[str, Any]:
         **known,
         "face_id": f"{known['image_id']}#{number}",
         "face_index": number,
-        "is_subject": number == 0,
+        "is_subject": number == 0 and shot.left_out is None,
         "face_policy": "all",
         "landmarks": [1.0] * 10,
         "refined": False,

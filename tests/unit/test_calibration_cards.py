@@ -239,8 +239,10 @@ def test_identify_gives_each_candidate_its_ratio() -> None:
     images = pa.table({
         "image_id": ["x", "y"], "image_uri": ["x", "y"], "subject_id": ["ann", "bob"], "status": ["ok", "ok"],
         "reason": pa.array([None, None], pa.string()), "faces": pa.array([1, 1], pa.int32()),
+        "width": pa.array([9, 9], pa.int32()), "height": pa.array([9, 9], pa.int32()),
     })  # fmt: skip
-    faces = pa.table({"image_id": ["x", "y"], "face_id": ["x#0", "y#0"]})
+    box = {f"box_{side}": pa.array([0, 0], pa.float32()) for side in ("x1", "y1", "x2", "y2")}
+    faces = pa.table({"image_id": ["x", "y"], "face_id": ["x#0", "y#0"], **box})
     ranking = Ranking(np.array([0, 0]), pa.array(["ann", "bob"]), np.array([0.5, 0.1]))
     facts = {"gallery_id": "g", "gallery_version": 1, "embedder_hash": "e", "preprocessing_hash": "p"}
     table = Verdicts(0.3, facts, CalibrationMap(**LINE)).table(images, faces, ranking)

@@ -13,6 +13,7 @@ import pytest
 from test_evaluation_results import HASHES
 
 from frpipe.core.errors import ConfigError, ManifestError, OutputError
+from frpipe.core.schema import later_image_fields
 from frpipe.evaluation.evaluation import Evaluation
 from frpipe.evaluation.pad import SPECIES, PadQuestion
 from frpipe.evaluation.plots.figures import figures
@@ -197,8 +198,11 @@ class TestList:
 BOXES = {"box_x1": [0.0], "box_y1": [0.0], "box_x2": [10.0], "box_y2": [10.0]}
 
 
-def enrolled(place: Path) -> str:
-    """Five photos: one of two faces, one of a held face, one without any."""
+def enrolled(place: Path, lost: str | None = None) -> str:
+    """Five photos: one of two faces, one of a held face, one without any.
+
+    lost: the photo whose largest face was left out.
+    """
     ids = ["live", "two", "held", "none", "fake"]
     images = pa.table(
         {
@@ -207,6 +211,10 @@ def enrolled(place: Path) -> str:
             "kind": ["bona_fide", "bona_fide", "bona_fide", "bona_fide", "print"],
         }
     )
+
+    for field in later_image_fields() if lost else ():
+        why = ["poor" if name == lost else None for name in ids]
+        images = images.append_column(field, pa.array(why, pa.string()))
 
     def rows(names: list[str], sizes: list[float], scores: list[float]) -> pa.Table:
         boxes = {"box_x1": [0.0] * len(names), "box_y1": [0.0] * len(names)}
@@ -255,6 +263,13 @@ class TestEnrolled:
         assert found.trials.species.tolist() == ["", "", "", "", "print"]
         assert found.trials.person.tolist() == [0, 1, 2, 3, 0]
         assert any("1 photo has several faces" in words for words in found.warnings)
+
+    def test_a_bystander_is_not_presented_in_place_of_the_largest_face(self, tmp_path: Path) -> None:
+        found = PadResults.open(enrolled(tmp_path / "out", lost="two"), PadColumns(label="kind"))
+        assert np.isnan(found.trials.score).tolist() == [False, True, False, True, False]
+        assert found.warnings == [
+            "1 photo has lost the largest face, which was left out: presentations without a response"
+        ]
 
     def test_an_output_without_scores_or_labels_is_refused(self, tmp_path: Path) -> None:
         out = enrolled(tmp_path / "out")

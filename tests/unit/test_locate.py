@@ -11,6 +11,7 @@ from PIL import Image
 
 from frpipe.core.config import Config, load_config
 from frpipe.core.reasons import Reason, Reject, Status
+from frpipe.core.subject import LEFT_OUT_BY
 from frpipe.models.detectors.faces import Faces
 from frpipe.stages.locate import Located, Locator
 from frpipe.vision.enlarge import Enlarged
@@ -116,6 +117,35 @@ def test_the_scaled_decode_gives_the_coordinates_and_the_crop_of_the_full_one() 
 def test_the_policy_decides_which_faces_are_kept(policy: str, status: str, faces: int) -> None:
     outcome = _locate([_jpeg()], 0.0, 0.3, config=load_config(None, [f"detect.policy={policy}"]))[0]
     assert (outcome.status, len(outcome.faces), len(outcome.crops)) == (status, faces, faces)
+    assert outcome.faces_detected == 2
+
+
+LARGEST, CENTRE = LEFT_OUT_BY["largest"], LEFT_OUT_BY["centre-largest"]
+
+
+@pytest.mark.parametrize(
+    ("most", "kept", "largest"),
+    [(1, [0.25], "many_faces"), (2, [0.0, 0.25], None), (3, [0.0, 0.25, 0.5], None)],
+)
+def test_a_limit_never_cuts_the_person_off(most: int, kept: list[float], largest: str | None) -> None:
+    """The best scored face is at the left, as large as the others, and the least scored in the middle."""
+    shifts = [0.0, 0.5, -0.1, 0.25]
+    outcome = _locate([_jpeg()], *shifts, config=load_config(None, [f"detect.max_faces={most}"]))[0]
+    noses = outcome.faces.points[:, 2, 0].tolist()
+    assert sorted(noses) == pytest.approx([50 + 200 * shift for shift in kept])
+    assert outcome.faces.scores.tolist() == sorted(outcome.faces.scores.tolist(), reverse=True)
+    assert outcome.left_out == {LARGEST: largest, CENTRE: None}
+    assert (outcome.faces_detected, outcome.faces_refused, outcome.detail) == (4, 0, None)
+
+
+@pytest.mark.parametrize(
+    ("policy", "nose"), [("largest", 50), ("centre-largest", 100), ("require-one", None)]
+)
+def test_a_policy_chooses_among_more_faces_than_a_photo_may_have(policy: str, nose: float | None) -> None:
+    config = load_config(None, [f"detect.policy={policy}", "detect.max_faces=1"])
+    outcome = _locate([_jpeg()], 0.0, 0.25, config=config)[0]
+    assert outcome.faces.points[:, 2, 0].tolist() == pytest.approx([] if nose is None else [nose])
+    assert outcome.reason == (Reason.MANY_FACES if nose is None else None)
     assert outcome.faces_detected == 2
 
 

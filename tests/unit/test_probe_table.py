@@ -28,16 +28,24 @@ def _images(*faces: int) -> pa.Table:
             "status": pa.array(["ok" if many else "rejected" for many in faces], pa.string()),
             "reason": pa.array([None if many else "truncated" for many in faces], pa.string()),
             "faces": pa.array(faces, pa.int32()),
+            "width": pa.array([100] * count, pa.int32()),
+            "height": pa.array([100] * count, pa.int32()),
         }
     )
 
 
 def _faces(images: pa.Table) -> pa.Table:
+    """The second of a photo, if there is one, is in the middle, and the others at its border."""
     rows = [(row["image_id"], n) for row in images.to_pylist() for n in range(row["faces"])]
     return pa.table(
         {
             "image_id": pa.array([photo for photo, _ in rows], pa.string()),
             "face_id": pa.array([f"{photo}#{n}" for photo, n in rows], pa.string()),
+            **{f"box_{side}1": pa.array([40.0 * (n == 1) for _, n in rows], pa.float32()) for side in "xy"},
+            **{
+                f"box_{side}2": pa.array([20 + 40.0 * (n == 1) for _, n in rows], pa.float32())
+                for side in "xy"
+            },
         }
     )
 
@@ -66,6 +74,7 @@ def test_faces_and_failures_stand_in_the_order_of_their_photos() -> None:
         ("p2", None, None),
         ("p3", "p3#0", "identified"),
     ]
+    assert [row["is_subject"] for row in rows] == [None, False, True, None, True]
     assert [row["reason"] for row in rows] == ["truncated", None, None, "truncated", None]
     assert {row["probe_subject_id"] for row in rows} == {"ann"}
     assert rows[0]["candidates"] is rows[0]["rank1_similarity"] is None

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.csv as pc
 import pytest
+from album_runs import Shot, enrolled, face
 
 from frpipe.cli.main import main
 from frpipe.core.config import RunConfig, load_config
@@ -16,10 +17,12 @@ from frpipe.core.reasons import STAGE_OF, Reason
 from frpipe.core.report import PhotoCounts, Report
 from frpipe.core.schema import IMAGE_COLUMNS, face_schema, image_schema
 from frpipe.io.output import run
+from frpipe.io.output.features import Features
 from frpipe.io.output.parts import check_part, write_part
 from frpipe.io.output.plan import plan
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.rejects import Choice, too_many_rejected, write_rejects
+from frpipe.jobs.sheet import _tiles
 
 ENDS = [
     ("ok", None),
@@ -98,6 +101,45 @@ def test_a_run_under_way_is_counted_as_far_as_it_is(
     _half(tmp_path / "half", tmp_path, 1)
     assert main(["rejects", str(tmp_path / "half")]) == 0
     assert "not finished: 2 of 5 photos" in capsys.readouterr().out
+
+
+def test_photos_that_have_lost_their_persons_face_are_told_of_and_not_listed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bystander = [face(1)]
+    shots = {
+        "own.jpg": Shot("anna", bystander),
+        "dark.jpg": Shot("anna", bystander, left_out="too_dark"),
+        "drawn.jpg": Shot("bela", bystander, left_out="not_a_photograph"),
+        "drawn-2.jpg": Shot("bela", bystander, left_out="not_a_photograph"),
+        "lost.jpg": Shot.rejected("cora"),
+    }
+    out = enrolled(tmp_path / "out", shots)
+    assert main(["rejects", out]) == 0
+    said = capsys.readouterr().out
+    assert "5 photos, 1 of them rejected" in said
+    assert (
+        "3 photos are not rejected, but without the face of their person (not_a_photograph 2, too_dark 1)"
+        in said
+    )
+    assert "dark.jpg" not in said
+    assert main(["rejects", out, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["subjects_left_out"] == {"not_a_photograph": 2, "too_dark": 1}
+    assert (found["rejected"], [each["reason"] for each in found["reasons"]]) == (1, ["corrupt"])
+    assert run.complete(Folder.at(out))["subjects_left_out"] == 3  # type: ignore[index]
+    assert [tile.note for tile in _tiles(Features.at(out))][:3] == [
+        "ok 1 face",
+        "ok 1 face without its person: too_dark",
+        "ok 1 face without its person: not_a_photograph",
+    ]
+
+
+def test_an_output_that_does_not_say_whose_face_was_left_out_is_counted_as_before(
+    out: Folder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["rejects", out.uri, "--json"]) == 0
+    assert "subjects_left_out" not in json.loads(capsys.readouterr().out)
 
 
 def test_a_run_without_rejects_says_so(out: Folder, capsys: pytest.CaptureFixture[str]) -> None:

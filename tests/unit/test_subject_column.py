@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import frozen
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,9 +19,10 @@ from frozen import Frozen, copied
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from PIL import Image
 from staged_runs import enrolled, replayed, table
 
-from frpipe.core.config import Config, FacePolicy
+from frpipe.core.config import Config, FacePolicy, load_config
 from frpipe.core.errors import ManifestError, OutputError
 from frpipe.core.left_out import LEFT_OUT_FACE
 from frpipe.core.reasons import Reject, Status
@@ -34,23 +37,30 @@ from frpipe.core.schema import (
 )
 from frpipe.core.subject import LEFT_OUT_BY
 from frpipe.io.output import run
+from frpipe.io.output.held import divided
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.enroll import job as enroll_job
+from frpipe.jobs.evaluate.search_results import searches_of_people
 from frpipe.jobs.features import FeatureRun
-from frpipe.jobs.subject_faces import templates_of
+from frpipe.jobs.identify.rows import Verdicts
+from frpipe.jobs.subject_faces import are_subjects, templates_of
 from frpipe.jobs.verify.named_faces import NamedFaces
+from frpipe.matching.ranking import Ranking
 from frpipe.models.detectors.candidates import FaceCandidate
 from frpipe.models.detectors.faces import Faces
-from frpipe.models.detectors.policy import choose, chosen
+from frpipe.models.detectors.policy import choose, chosen, within
 from frpipe.stages.chain import StageChain
-from frpipe.stages.locate import Located
-from frpipe.stages.stage import FaceBatch, FaceStage, StageResult
+from frpipe.stages.locate import Located, locator_of
+from frpipe.stages.models import Models
+from frpipe.stages.stage import FaceBatch, FaceStage, Held, StageResult
 from frpipe.stages.tabulate import finish, tabulate
 from frpipe.vision.geometry import template
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 DIM = 4
 RECIPE = Recipe.of(Config(), {"sha256": "d" * 64}, {"sha256": "e" * 64, "input": {}})
+FACTS = {"gallery_id": "g", "gallery_version": 1, "embedder_hash": "e", "preprocessing_hash": "p"}
+NOBODY = Ranking(np.zeros(0, np.int64), pa.array([], pa.string()), np.zeros(0))
 POLICIES: tuple[FacePolicy, ...] = ("all", "largest", "centre-largest", "require-one")
 
 
@@ -66,6 +76,20 @@ class _LeavesOut(FaceStage):
     def process(self, batch: FaceBatch) -> StageResult:
         scores = batch.faces["score"].to_pylist()
         return StageResult(reasons=["poor" if score < 0.5 else None for score in scores])
+
+
+class _HoldsBack(FaceStage):
+    """Holds back the faces whose detection score is 0.5."""
+
+    name, holds = "holds-back", True
+    reasons = {"middling": "neither poor nor good"}  # noqa: RUF012 - as in the base class
+
+    def __init__(self) -> None:
+        pass
+
+    def process(self, batch: FaceBatch) -> StageResult:
+        scores = batch.faces["score"].to_pylist()
+        return StageResult(held=[Held("middling", "score", s, 0.75) if s == 0.5 else None for s in scores])
 
 
 @st.composite
@@ -146,6 +170,40 @@ def test_it_is_the_face_that_is_meant_of_all_that_were_found_or_no_face(
     assert reasons <= {None, "poor", "non_finite_embedding"}
 
 
+@settings(max_examples=200, deadline=None)
+@given(_photos(), st.data())
+def test_a_photo_has_one_subject_at_most_and_readers_take_the_same_face(
+    photos: list[Located], data: st.DataObject
+) -> None:
+    names = [f"p{number}" for number in range(len(photos))]
+    people = [data.draw(st.sampled_from([None, "", "anna", "bela"])) for _ in photos]
+    texts = {"image_id": names, "image_uri": names, "subject_id": people, "location": names}
+    plan = pa.table({name: pa.array(values, pa.string()) for name, values in texts.items()})
+    stages = [stage for stage in (_LeavesOut(), _HoldsBack()) if data.draw(st.booleans())]
+    located = StageChain(stages)(tabulate(0, plan, photos, [1] * len(photos), "all", later=LATER_COLUMNS))
+    spoilt = data.draw(arrays(np.bool_, located.faces.num_rows))
+    vectors = np.where(spoilt[:, None], np.float32(np.nan), np.ones((len(spoilt), DIM), np.float32))
+    images, every = finish(located, vectors, 0.1, RECIPE)
+
+    owners = every.filter(every[IS_SUBJECT])["image_id"].to_pylist()
+    assert len(owners) == len({*owners})
+    people_of = dict(zip(names, people, strict=True))
+    assert every["subject_id"].to_pylist() == [people_of[name] for name in every["image_id"].to_pylist()]
+    faces, _ = divided(every)
+    assert are_subjects(images, faces).tolist() == faces[IS_SUBJECT].to_pylist()
+    taken, _ = templates_of(images, faces, "centre-largest", NOW)
+    named = faces.filter(pc.and_(faces[IS_SUBJECT], pc.not_equal(pc.fill_null(faces["subject_id"], ""), "")))
+    assert taken["face_id"].to_pylist() == named["face_id"].to_pylist()
+    assert all(taken["subject_id"].to_pylist())
+    rows = Verdicts(0.5, FACTS).table(images, faces, NOBODY)
+    assert rows.filter(rows[IS_SUBJECT])["face_id"].equals(faces.filter(faces[IS_SUBJECT])["face_id"])
+    if any(rows["probe_subject_id"].to_pylist()):
+        searches, _ = searches_of_people(rows)
+        asked = searches["image_id"].to_pylist()
+        assert sorted(asked) == [name for name in names if people_of[name]]
+        assert {*searches["face_id"].drop_null().to_pylist()} == {*taken["face_id"].to_pylist()}
+
+
 def test_a_bystander_of_a_face_that_a_stage_leaves_out_is_nobodys_template() -> None:
     """The person's face is poor, and the better one is somebody behind."""
     boxes = np.array([[0, 0, 20, 20], [30, 30, 70, 70]], np.float32)
@@ -216,6 +274,44 @@ def test_a_run_has_one_for_each_ok_photo(manifest: Path, tmp_path: Path, setting
     assert _subjects(tmp_path / "out") == _ok(tmp_path / "out")
     identity = run.begun(Folder.at(str(tmp_path / "out")))["identity"]
     assert identity["recipe"]["columns"] == [*LATER_COLUMNS]
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_its_subject_is_not_cut_off_where_a_photo_may_have_few_faces(home: Frozen, most: int) -> None:
+    """By a detector whose own limit goes by score, and which sees many faces in a red square."""
+    pixels = np.zeros((300, 300, 3), np.uint8)
+    pixels[:48, :48], pixels[130:170, 130:170] = (255, 0, 0), (235, 40, 40)
+    photo, seen = BytesIO(), []
+    Image.fromarray(pixels).save(photo, "PNG")
+    for limit in (256, most):
+        config = load_config(None, [*frozen.settings(), f"detect.max_faces={limit}"]).single_look()
+        models = Models.of(config)
+        assert models.judge is None
+        seen += locator_of(config, models.detector, None).locate([photo.getvalue()])
+    every, few = seen
+    (place,) = chosen(every.faces.boxes, 300, 300, "centre-largest")
+    assert place >= most
+    assert len(few.faces) == most and few.faces_detected == every.faces_detected == len(every.faces)
+    (kept,) = chosen(few.faces.boxes, 300, 300, "centre-largest")
+    assert few.faces.boxes[kept].tolist() == every.faces.boxes[place].tolist()
+
+
+@settings(max_examples=200, deadline=None)
+@given(_photo(), st.integers(0, 5), st.integers(1, 6))
+def test_of_few_faces_those_that_are_meant_are_kept_and_then_the_best(
+    photo: Located, refused: int, most: int
+) -> None:
+    boxes, size = photo.faces.boxes, (photo.width or 0, photo.height or 0)
+    found = max(0, len(boxes) - refused)
+    kept = within(boxes, found, size, most)
+    assert kept == sorted({*kept}) and len(kept) == min(found, most) and {*kept} <= {*range(found)}
+    if not found:
+        return
+    centre, largest = (int(chosen(boxes, *size, rule)[0]) for rule in ("centre-largest", "largest"))
+    assert centre in kept or centre >= found
+    assert largest in kept or largest >= found or (most == 1 and kept == [centre])
+    others = {*range(found)} - {centre, largest}
+    assert max({*kept} & others, default=-1) < min(others - {*kept}, default=found)
 
 
 def test_an_output_that_was_begun_without_it_is_finished_without_it(

@@ -17,7 +17,7 @@ from frpipe.gallery.search_view import SearchView
 from frpipe.jobs.evaluate.cohort import ImpostorCohort
 from frpipe.jobs.evaluate.derived import TITLES, Derived, placed
 from frpipe.jobs.evaluate.pair_results import finished, listed_rows, texts
-from frpipe.jobs.evaluate.search_results import SearchResults
+from frpipe.jobs.evaluate.search_results import SearchResults, searches_of_people
 from frpipe.jobs.features import FeatureRun
 from frpipe.jobs.identify.worker import PROBES
 from frpipe.jobs.recorded_version import RecordedVersion
@@ -43,8 +43,7 @@ def normalised_searches(
     trials, spec = found.trials, gallery.spec
     tested = {*trials.truth.tolist(), *trials.enrolled.tolist(), *trials.not_enrolled.tolist()}
     cohort, remarks = ImpostorCohort.open(uri, spec).without(tested)
-    table = listed_rows(folder, PROBES)
-    table = table.filter(table["probe_subject_id"].is_valid())
+    table, _ = searches_of_people(listed_rows(folder, PROBES))
     probe, similarity = _candidates(table)
     if not np.array_equal(similarity, trials.similarity) or len(table) != len(trials):
         raise InvariantError("candidates were read otherwise the second time", "report this")

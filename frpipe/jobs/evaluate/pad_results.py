@@ -13,6 +13,7 @@ import pyarrow as pa
 from frpipe.core.config import canonical_hash
 from frpipe.core.counted import counted
 from frpipe.core.errors import ConfigError, OutputError
+from frpipe.core.left_out import is_left_out
 from frpipe.core.text import alike
 from frpipe.evaluation.pairs import Labels, Mask
 from frpipe.evaluation.presentations import PadTrials
@@ -148,16 +149,22 @@ def _listed(rows: RowList, columns: PadColumns) -> dict[str, Labels]:
 
 
 def _enrolled(folder: Folder, columns: PadColumns) -> tuple[dict[str, Labels], list[str]]:
-    """Tabulate an enroll output, a row a photo: its largest face, held back or not; or no response."""
+    """Tabulate an enroll output, a row a photo: its largest face, held back or not; or no response.
+
+    Where the largest was left out, no other face is the presentation.
+    """
     files = ListedFiles.of(folder)
     images = pa.concat_tables([files.table(name) for name in files.below(_IMAGES)])
     faces = pd.concat(
         [_largest(files.table(name), columns) for sub in (_FACES, _HELD) for name in files.below(sub)]
     )
+    ids = texts(images["image_id"])
+    behind = faces["image_id"].isin(ids[is_left_out(images, "largest")])
+    lost = faces["image_id"][behind].nunique()
+    faces = faces[~behind]
     ordered = faces.sort_values("area", ascending=False, kind="stable")
     best = ordered[~ordered["image_id"].duplicated()].set_index("image_id")
     several = int(faces["image_id"].duplicated(keep=False).groupby(faces["image_id"]).any().sum())
-    ids = texts(images["image_id"])
     # A column of both tables is the manifest's; only `images` has it for photos without a face.
     of_faces = [name for name in columns.needed if name == columns.score or name not in images.column_names]
     missing = [name for name in of_faces if name not in faces.columns]
@@ -169,8 +176,17 @@ def _enrolled(folder: Folder, columns: PadColumns) -> tuple[dict[str, Labels], l
     of_images = [name for name in (*columns.needed, columns.subject) if name in images.column_names]
     found = {name: texts(images[name]) for name in of_images}
     found |= {name: best[name].reindex(ids).fillna("").to_numpy(object) for name in of_faces}
-    words = f"{counted(several, 'photos have')} several faces: the largest of each is the presentation"
-    return found, [words] if several else []
+    words = []
+    if several:
+        words.append(
+            f"{counted(several, 'photos have')} several faces: the largest of each is the presentation"
+        )
+    if lost:
+        words.append(
+            f"{counted(lost, 'photos have')} lost the largest face, which was left out: presentations "
+            "without a response"
+        )
+    return found, words
 
 
 def _largest(table: pa.Table, columns: PadColumns) -> pd.DataFrame:

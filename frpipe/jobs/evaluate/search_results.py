@@ -13,7 +13,9 @@ import pyarrow.compute as pc
 from frpipe.core.counted import counted
 from frpipe.core.distinct import distinct, without
 from frpipe.core.errors import ConfigError, GalleryError
-from frpipe.evaluation.pairs import Labels
+from frpipe.core.reasons import Status
+from frpipe.core.schema import IS_SUBJECT
+from frpipe.evaluation.pairs import Labels, Mask
 from frpipe.evaluation.quality import QualityMeasure
 from frpipe.evaluation.searches import SearchTrials
 from frpipe.gallery.gallery import Gallery
@@ -109,11 +111,7 @@ def _trials(
     by: Sequence[str],
     features: str,
 ) -> tuple[SearchTrials, list[str]]:
-    named = table["probe_subject_id"].is_valid().to_numpy(zero_copy_only=False)
-    if not named.any():
-        raise ConfigError(
-            "it is not known who any of the probes is", "enroll the probes with the column subject_id"
-        )
+    table, said = searches_of_people(table)
     images, truth = texts(table["image_id"]), texts(table["probe_subject_id"])
     lists = table["candidates"].combine_chunks()
     items = lists.flatten()
@@ -133,17 +131,62 @@ def _trials(
     )
     unscored = int(np.count_nonzero(~scored))
     words = [f"{counted(unscored, 'candidates have')} no score: left out"] if unscored else []
-    return trials.some(named), [*_warnings(trials, named), *words, *alike_ids(truth, people, blank)]
+    return trials, [*said, *_several(trials), *words, *alike_ids(truth, people, blank)]
+
+
+def searches_of_people(table: pa.Table) -> tuple[pa.Table, list[str]]:
+    """Select the probes that are the face of a known person, with warnings of what is left out.
+
+    A photo none of whose probes is its person's, since that face was left out or is held back, is one search
+    without a probe, as a photo that was rejected is. Of results without the column `is_subject` each face
+    counts for the photo's person.  Raises ConfigError: it is not known who any probe is.
+    """
+    named = pc.fill_null(table["probe_subject_id"], "").to_numpy() != ""
+    if not named.any():
+        raise ConfigError(
+            "it is not known who any of the probes is", "enroll the probes with the column subject_id"
+        )
+    nobodys = int(np.count_nonzero(~named))
+    said = [f"{counted(nobodys, 'probes are')} of nobody known, and left out"] if nobodys else []
+    table = table if named.all() else table.filter(pa.array(named))
+    if IS_SUBJECT not in table.column_names:
+        return table, said
+    others = pc.fill_null(pc.invert(table[IS_SUBJECT]), False).to_numpy()
+    if not others.any():
+        return table, said
+    said.append(f"{counted(int(others.sum()), 'probes are')} of others than the photo's person, and left out")
+    kept = table["image_id"].filter(pa.array(~others)).combine_chunks()
+    without = np.flatnonzero(pc.invert(pc.is_in(table["image_id"], value_set=kept)).to_numpy())
+    # The first of its rows stands for the photo.
+    lost = without[np.unique(table["image_id"].take(pa.array(without)).to_numpy(), return_index=True)[1]]
+    if len(lost):
+        said.append(
+            f"{counted(len(lost), 'photos have')} lost the face of their person, which was left out or is "
+            "held back: each is a search without a probe"
+        )
+    rows = np.union1d(np.flatnonzero(~others), lost)
+    return _without_probe(table.take(pa.array(rows)), np.isin(rows, lost)), said
+
+
+def _without_probe(table: pa.Table, lost: Mask) -> pa.Table:
+    """Take the face away from some rows, as if their photos had been rejected."""
+    there = pa.array(np.arange(len(table)), mask=lost)
+    for name in ("face_id", "candidates", "status"):
+        at, field = table.schema.get_field_index(name), table.schema.field(name)
+        values = table[name].take(there)
+        values = pc.fill_null(values, Status.REJECTED.value) if name == "status" else values
+        table = table.set_column(at, field, values)
+    return table
 
 
 def _qualities(table: pa.Table, measures: Sequence[QualityMeasure], features: str) -> dict[str, Doubles]:
     """Qualities by measure, (p,), of the faces of probes whose person is known; NaN where there is none."""
     if not measures:
         return {}
-    known = table.filter(table["probe_subject_id"].is_valid())
+    known, _ = searches_of_people(table)
     faces, images = texts(known["face_id"]), texts(known["image_id"])
     names = np.where(faces == "", images, faces)
-    values = FaceMeasures(features, [one.column for one in measures], names, "largest").of(names)
+    values = FaceMeasures(features, [one.column for one in measures], names, "centre-largest").of(names)
     return {one.column: one.quality(values[one.column]) for one in measures}
 
 
@@ -154,18 +197,15 @@ def _groups(images: Labels, by: Sequence[str], features: str) -> dict[str, Label
     return {column: facts.of_photos(column, images) for column in by}
 
 
-def _warnings(trials: SearchTrials, named: np.ndarray[Any, np.dtype[np.bool_]]) -> list[str]:
-    found = []
-    if not named.all():
-        found.append(f"{counted(int(np.count_nonzero(~named)), 'probes are')} of nobody known, and left out")
-    _, counts = np.unique(trials.image[named].astype(str), return_counts=True)
-    if (counts > 1).any():
-        found.append(
-            f"{counted(int(np.count_nonzero(counts > 1)), 'photos have')} several faces, and each "
-            "counts as a probe of the "
-            "photo's person: enroll probes with detect.policy=centre-largest"
-        )
-    return found
+def _several(trials: SearchTrials) -> list[str]:
+    _, counts = np.unique(trials.image.astype(str), return_counts=True)
+    several = int(np.count_nonzero(counts > 1))
+    words = (
+        f"{counted(several, 'photos have')} several faces, and each counts as a probe of the photo's person: "
+        "results of older code do not say whose face is meant; search again, or enroll probes with "
+        "detect.policy=centre-largest"
+    )
+    return [words] if several else []
 
 
 def _people(report: dict[str, Any], searched: RecordedVersion | None) -> Labels:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from frpipe.core.calibration import CalibrationCard
@@ -23,7 +23,7 @@ from frpipe.jobs.going_on import for_gallery
 from frpipe.jobs.identify.plan import IdentifyPlan, search_pool
 from frpipe.jobs.identify.probe_source import FEATURES, check_recipe, is_manifest
 from frpipe.jobs.identify.report import report_text
-from frpipe.jobs.identify.search_plan import JOB, SearchPlan, identity_of, pinned, similarity_of
+from frpipe.jobs.identify.search_plan import JOB, SearchPlan, columns_of, identity_of, pinned, similarity_of
 from frpipe.jobs.identify.worker import SearchSpec
 from frpipe.jobs.node_cache import DEFAULT_CACHE, NodeCache
 from frpipe.jobs.output_place import output_place, refuse_relative
@@ -117,7 +117,8 @@ class Identifying(Startable[ReportResult]):
         similarity = similarity_of(gallery.spec, self.threshold, self.card, closed=self.closed)
         digest = FeatureRun.open(probes, self.embedder).digest
         ratios = calibration_for(gallery.spec, self.calibration, self.card)
-        run.check_claim(out, identity_of(begun.id, self._spec, similarity, digest, ratios))
+        columns = columns_of(out)
+        run.check_claim(out, identity_of(begun.id, self._spec, similarity, digest, ratios, columns=columns))
         self.say(_COMPLETE)
         return ReportResult(stored, report_text)
 
@@ -177,6 +178,7 @@ class Identifying(Startable[ReportResult]):
         search_plan = SearchPlan.of(
             version, spec, self.threshold, self.card, closed=self.closed, calibration=self.calibration
         )
+        search_plan = replace(search_plan, columns=columns_of(out))
         limit = search_plan.limit
         if limit is not None and spec.at_least > limit.similarity:
             raise ConfigError(

@@ -287,7 +287,8 @@ class IdentifyPlan(Plan[UnitsRead[ProbeCounts]]):
             "embedder_hash": gallery.spec.embedder_hash,
             "preprocessing_hash": gallery.spec.preprocessing_hash,
         }
-        return Verdicts(limit.similarity if limit else None, facts, self.search_plan.calibration)
+        plan = self.search_plan
+        return Verdicts(limit.similarity if limit else None, facts, plan.calibration, plan.columns)
 
     def _metadata(self) -> dict[str, str]:
         limit = self.search_plan.limit

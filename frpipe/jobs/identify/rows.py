@@ -11,12 +11,21 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from frpipe.core.calibration import CalibrationMap
-from frpipe.jobs.identify.schema import CANDIDATE, PROBE_SCHEMA, RATIO, RATIO_COLUMN, calibrated_schema
+from frpipe.core.schema import IS_SUBJECT
+from frpipe.jobs.identify.schema import (
+    CANDIDATE,
+    LATER_PROBE_COLUMNS,
+    PROBE_SCHEMA,
+    RATIO,
+    RATIO_COLUMN,
+    probe_schema,
+)
 from frpipe.jobs.ratios import ratios_of
+from frpipe.jobs.subject_faces import SUBJECT_FACE_NAMES, SUBJECT_IMAGE_NAMES, are_subjects
 from frpipe.matching.ranking import Ranking
 
-IMAGE_NAMES = ("image_id", "image_uri", "subject_id", "status", "reason", "faces")
-FACE_NAMES = ("image_id", "face_id", "face_index", "image_uri", "subject_id")
+IMAGE_NAMES = ("image_id", "image_uri", "subject_id", "status", "reason", "faces", *SUBJECT_IMAGE_NAMES)
+FACE_NAMES = ("image_id", "face_id", *SUBJECT_FACE_NAMES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +33,14 @@ class Verdicts:
     """The rule by which candidates become decisions.
 
     threshold: a similarity; None: a closed set, where the nearest is named.  facts: of the gallery, the same
-    in every row.  calibration: for the ratios beside similarities; None: no such columns.
+    in every row.  calibration: for the ratios beside similarities; None: no such columns.  later: which of
+    LATER_PROBE_COLUMNS there are.
     """
 
     threshold: float | None
     facts: dict[str, Any]
     calibration: CalibrationMap | None = None
+    later: tuple[str, ...] = LATER_PROBE_COLUMNS
 
     def table(self, images: pa.Table, faces: pa.Table, ranking: Ranking) -> pa.Table:
         """Tabulate a unit, in the order of its photos. ranking: of its faces, by `Ranking.top`."""
@@ -49,6 +60,8 @@ class Verdicts:
         }
         columns["probe_subject_id"] = images["subject_id"].take(photo)
         columns["face_id"] = faces["face_id"].take(face)
+        if IS_SUBJECT in self.later:
+            columns[IS_SUBJECT] = pa.array(are_subjects(images, faces)).take(face)
         columns["candidates"] = candidates.take(face)
         for name, values in rank1.items():
             columns[f"rank1_{name}"] = values.take(face)
@@ -58,9 +71,8 @@ class Verdicts:
             name: pa.repeat(pa.scalar(value, PROBE_SCHEMA.field(name).type), len(face))
             for name, value in facts.items()
         }
-        schema = PROBE_SCHEMA
+        schema = probe_schema(self.later, calibrated=self.calibration is not None)
         if self.calibration is not None:
-            schema = calibrated_schema()
             columns[RATIO_COLUMN.name] = ratios_of(self.calibration, columns["rank1_similarity"])
         return pa.table([columns[name] for name in schema.names], schema=schema)
 
@@ -83,10 +95,10 @@ def _candidates(ranking: Ranking, probes: int, calibration: CalibrationMap | Non
         similarity,
         pa.array(1 - ranking.similarity),
     ]
-    fields, schema = list(CANDIDATE), PROBE_SCHEMA
+    fields, schema = list(CANDIDATE), probe_schema(calibrated=calibration is not None)
     if calibration is not None:
         arrays.append(ratios_of(calibration, similarity))
-        fields, schema = [*fields, RATIO], calibrated_schema()
+        fields = [*fields, RATIO]
     values = pa.StructArray.from_arrays(arrays, fields=fields)
     return pa.ListArray.from_arrays(
         pa.array(edges.astype(np.int32)), values, type=schema.field("candidates").type

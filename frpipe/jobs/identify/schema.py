@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import pyarrow as pa
 
-from frpipe.core.schema import Column
+from frpipe.core.schema import IS_SUBJECT, Column
 
 IDENTIFY_VERSION = 1
+LATER_PROBE_COLUMNS = (IS_SUBJECT,)
+"""Columns that outputs begun by older code go on without."""
 CANDIDATE = pa.struct(
     [
         pa.field("rank", pa.int32(), False),
@@ -20,7 +24,13 @@ PROBE_COLUMNS = (
     Column("image_id", pa.string(), "id of the photo"),
     Column("face_id", pa.string(), "`image_id#face_index`; null for a photo that gave no probe", True),
     Column("image_uri", pa.string(), "where the photo lies, as its manifest said", True),
-    Column("probe_subject_id", pa.string(), "who it is, where the probes' manifest knew", True),
+    Column("probe_subject_id", pa.string(), "who is on the photo, where the probes' manifest knew", True),
+    Column(
+        IS_SUBJECT,
+        pa.bool_(),
+        "whether it is that person's face, and not another on the photo; null without a probe",
+        True,
+    ),
     Column("status", pa.string(), "of the photo: `ok`, `no_face` or `rejected`"),
     Column("reason", pa.string(), "why it is rejected, from a closed list", True),
     Column(
@@ -57,9 +67,12 @@ RATIO_COLUMN = Column(
 )
 
 
-def calibrated_schema() -> pa.Schema:
-    """The schema of a run with a calibration."""
+def probe_schema(later: Collection[str] = LATER_PROBE_COLUMNS, *, calibrated: bool = False) -> pa.Schema:
+    """The schema of a run. later: which of the later columns it has.  calibrated: whether it has ratios."""
+    left_out = {*LATER_PROBE_COLUMNS} - {*later}
+    found = pa.schema([field for field in PROBE_SCHEMA if field.name not in left_out])
+    if not calibrated:
+        return found
     candidates = pa.list_(pa.field("item", pa.struct([*CANDIDATE, RATIO]), False))
-    place = PROBE_SCHEMA.get_field_index("candidates")
-    found = PROBE_SCHEMA.set(place, PROBE_SCHEMA.field(place).with_type(candidates))
-    return found.append(RATIO_COLUMN.field)
+    place = found.get_field_index("candidates")
+    return found.set(place, found.field(place).with_type(candidates)).append(RATIO_COLUMN.field)

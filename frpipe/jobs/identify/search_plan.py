@@ -12,8 +12,9 @@ from frpipe.gallery.catalog import VersionId
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.search_view import SearchView
 from frpipe.gallery.spec import GallerySpec
+from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
-from frpipe.jobs.identify.schema import IDENTIFY_VERSION
+from frpipe.jobs.identify.schema import IDENTIFY_VERSION, LATER_PROBE_COLUMNS
 from frpipe.jobs.identify.worker import SearchSpec
 from frpipe.jobs.photo import embedder_card
 from frpipe.jobs.ratios import calibration_fact, calibration_for
@@ -29,6 +30,7 @@ class SearchPlan:
     """A search of one version of a gallery: which templates are compared, and how it is decided.
 
     version: as the output names it.  limit: None in a closed set.  calibration: None: no ratios are given.
+    columns: which of the later columns its rows have.
     """
 
     gallery: Gallery
@@ -37,6 +39,7 @@ class SearchPlan:
     search_view: SearchView
     limit: Threshold | None
     calibration: CalibrationMap | None = None
+    columns: tuple[str, ...] = LATER_PROBE_COLUMNS
 
     @classmethod
     def of(
@@ -63,7 +66,9 @@ class SearchPlan:
     def identity(self, probes: str) -> dict[str, Any]:
         """The facts that decide the content of the output. probes: digest of the probes' files."""
         similarity = self.limit.similarity if self.limit else None
-        return identity_of(self.version, self.spec, similarity, probes, self.calibration)
+        return identity_of(
+            self.version, self.spec, similarity, probes, self.calibration, columns=self.columns
+        )
 
     @property
     def searched(self) -> VersionId:
@@ -122,8 +127,13 @@ def identity_of(
     similarity: float | None,
     probes: str,
     calibration: CalibrationMap | None = None,
+    *,
+    columns: tuple[str, ...] = LATER_PROBE_COLUMNS,
 ) -> dict[str, Any]:
-    """The facts that decide the content of an output. similarity: the threshold; None in a closed set."""
+    """The facts that decide the content of an output. similarity: the threshold; None in a closed set.
+
+    columns: as `columns_of`.
+    """
     return {
         "job": JOB,
         "schema_version": IDENTIFY_VERSION,
@@ -135,6 +145,7 @@ def identity_of(
         # Outputs of earlier code have no such fact.
         **least_fact(spec.at_least),
         **calibration_fact(calibration),
+        **({"columns": [*columns]} if columns else {}),
         "threshold_similarity": similarity,
     }
 
@@ -162,6 +173,13 @@ def similarity_of(
         embedder_card=embedder_card(gallery),
         preprocessing=gallery.preprocessing_hashes,
     ).similarity
+
+
+def columns_of(out: Folder) -> tuple[str, ...]:
+    """The later columns of the rows of an output: an output that was begun goes on with its own."""
+    begun = run.begun(out)
+    known = begun.get("identity", {}).get("columns", ())
+    return tuple(name for name in LATER_PROBE_COLUMNS if not begun or name in known)
 
 
 def pinned(spec: SearchSpec, version: int | None, out: Folder) -> tuple[VersionId, SearchSpec]:

@@ -170,7 +170,11 @@ PEOPLE = TableSpec(
         SOURCE,
         Column("subject_id", pa.string(), "id of the person"),
         Column("photos", pa.int64(), "photos of theirs"),
-        Column("photos_ok", pa.int64(), "of them with a face that was embedded"),
+        Column(
+            "photos_ok",
+            pa.int64(),
+            "of them with a face that was embedded, theirs or not: `is_subject` in `faces`",
+        ),
         Column("faces", pa.int64(), "faces on these photos, bystanders' too"),
         Column("first_as_of", _TIME, "`as_of` of the oldest of these rows"),
         Column("last_as_of", _TIME, "`as_of` of the newest"),

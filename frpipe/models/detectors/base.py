@@ -42,8 +42,8 @@ FAMILIES: dict[str, Decode] = {
 BUCKETS_PX = (*SINGLE_LOOK_BUCKETS_PX, 768, 896, 1024, 1152, 1280, 1536, 1792, 2048)
 MOST_SIDE_PX = BUCKETS_PX[-1]
 _LEAST_LADDER_PX = 320
-# Boxes of one look. What a photo may keep is cut once all looks at it are done.
-_MOST_IN_LOOK = 1024
+MOST_IN_LOOK = 1024
+"""Boxes of one look. What a photo may keep is cut once all looks at it are done."""
 
 
 class _Wanted(NamedTuple):
@@ -131,7 +131,7 @@ class Detector:
         found in one does not change.
         """
         return self._detect(
-            [self._unfitted(view, are_parts) for view in views], _Wanted(threshold, _MOST_IN_LOOK)
+            [self._unfitted(view, are_parts) for view in views], _Wanted(threshold, MOST_IN_LOOK)
         )
 
     def _unfitted(self, view: Pixels, is_part: bool) -> _Fitted:

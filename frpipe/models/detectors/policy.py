@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from frpipe.core.config import FacePolicy
 from frpipe.core.reasons import Reason, Reject
-from frpipe.core.subject import LEFT_OUT_BY
+from frpipe.core.subject import LEFT_OUT_BY, SubjectRule
 from frpipe.models.detectors.faces import Faces, Floats
 
 
@@ -39,6 +39,21 @@ def chosen(boxes: Floats, width: int, height: int, policy: FacePolicy) -> NDArra
             raise Reject(Reason.MANY_FACES, f"{len(boxes)} faces")
         return np.arange(1)
     return np.array([np.argmax(_merits(boxes, np.array([[width, height]]), policy))])
+
+
+def within(boxes: Floats, found: int, size: tuple[int, int], most: int) -> list[int]:
+    """Places of the faces to keep where a photo may have `most`: those that are meant, then the best scored.
+
+    boxes: (k, 4), of all faces that were found, best score first, and behind the first `found` of them those
+    that are refused.  size: width and height.  Where there is no room for two, the face that
+    `centre-largest` means is kept.
+    """
+    if found <= most:
+        return [*range(found)]
+    rules: tuple[SubjectRule, ...] = ("centre-largest", "largest")
+    meant = [int(chosen(boxes, *size, rule)[0]) for rule in rules]
+    ranked = dict.fromkeys([*(place for place in meant if place < found), *range(found)])
+    return sorted([*ranked][:most])
 
 
 def reasons_by_policy(

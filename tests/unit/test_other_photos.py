@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -68,6 +70,7 @@ def test_a_source_of_their_own_keeps_both(tmp_path: Path) -> None:
 
 def test_who_says_that_they_are_the_same_has_them_replaced(tmp_path: Path) -> None:
     root, other = tmp_path / "tables", _run(tmp_path / "2", Photo("1.jpg", "carl", "c", THERE))
+    other = replace(other, as_of=other.as_of + timedelta(hours=1))
     _publishing(root, _run(tmp_path / "1", Photo("1.jpg", "anna", "a", HERE))).run()
     _publishing(root, other, same_photos=True).run()
     assert {*_contents(root)} == {("photos.csv", f"{THERE}1.jpg")}

@@ -357,7 +357,8 @@ def locator_of(
     pool = config.resources.locate
     if judge is None:
         # What a photo may keep is cut once its subject is chosen, as with a finder.
-        settings = config.detect.model_copy(update={"max_faces": MOST_IN_LOOK})
+        most = max(MOST_IN_LOOK, config.detect.max_faces)
+        settings = config.detect.model_copy(update={"max_faces": most})
         return Locator(config, load_detector(detector, settings, pool), barred, enlarged)
     return Locator(config, load_finder(detector, judge, config.detect, pool), barred, enlarged)
 

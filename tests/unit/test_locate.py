@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from frpipe.core.config import Config, load_config
+from frpipe.core.config import Config, DetectConfig, PoolConfig, load_config
 from frpipe.core.reasons import Reason, Reject, Status
 from frpipe.core.subject import LEFT_OUT_BY
+from frpipe.models.card import Card
+from frpipe.models.detectors.base import MOST_IN_LOOK
 from frpipe.models.detectors.faces import Faces
-from frpipe.stages.locate import Located, Locator
+from frpipe.stages.locate import Located, Locator, locator_of
 from frpipe.vision.enlarge import Enlarged
 
 FACE = np.array([[40, 45], [60, 45], [50, 57], [42, 68], [58, 68]], np.float32)
@@ -136,6 +139,19 @@ def test_a_limit_never_cuts_the_person_off(most: int, kept: list[float], largest
     assert outcome.faces.scores.tolist() == sorted(outcome.faces.scores.tolist(), reverse=True)
     assert outcome.left_out == {LARGEST: largest, CENTRE: None}
     assert (outcome.faces_detected, outcome.faces_refused, outcome.detail) == (4, 0, None)
+
+
+def test_a_limit_beyond_that_of_a_look_holds_for_a_single_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def load(card: Card, settings: DetectConfig, pool: PoolConfig) -> FakeDetector:
+        asked.append(settings.max_faces)
+        return FakeDetector(0.0)
+
+    monkeypatch.setattr("frpipe.stages.locate.load_detector", load)
+    for most in (1, 3000):
+        locator_of(load_config(None, [f"detect.max_faces={most}"]), Mock(), None)
+    assert asked == [MOST_IN_LOOK, 3000]
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -229,10 +229,7 @@ class Catalog:
             return self._origin
         name = _name(VERSIONS, number)
         content = read_sealed(self._folder, name)
-        try:
-            version = version_from(content)
-        except (KeyError, TypeError, ValueError):
-            raise damaged(name, "it has not the expected fields") from None
+        version = version_from(content, name)
         if version.number != number or version.entry.version != number:
             raise damaged(name, "it is the file of another version")
         return version
@@ -320,10 +317,9 @@ class Catalog:
         """Commit and entry of a version that was purged. FileNotFoundError where it was not."""
         name = _name(LOG, number)
         content = read_sealed(self._folder, name)
-        try:
-            commit, entry = _text(content.pop("commit")), entry_from(content)
-        except (KeyError, TypeError, ValueError):
-            raise damaged(name, "it has not the expected fields") from None
+        with _fields_of(name):
+            commit = _text(content.pop("commit"))
+        entry = entry_from(content, name)
         if entry.version != number:
             raise damaged(name, "it is the file of another version")
         return commit, entry
@@ -374,13 +370,33 @@ def _plain(content: dict[str, Any]) -> dict[str, Any]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in content.items()}
 
 
-def version_from(content: Mapping[str, Any]) -> Version:
-    """Parse a version. Raises KeyError, TypeError, ValueError where it has not the expected fields."""
+@contextmanager
+def _fields_of(name: str) -> Iterator[None]:
+    """Raise GalleryDamaged where the document `name` has not the expected fields."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError):
+        raise damaged(name, "it has not the expected fields") from None
+
+
+def version_from(content: Mapping[str, Any], name: str) -> Version:
+    """Parse a version. Raises GalleryDamaged where its document `name` has not the expected fields."""
+    with _fields_of(name):
+        return _version(content)
+
+
+def entry_from(content: Mapping[str, Any], name: str) -> LogEntry:
+    """Parse a log entry. Raises GalleryDamaged where its document has not the expected fields."""
+    with _fields_of(name):
+        return _entry(content)
+
+
+def _version(content: Mapping[str, Any]) -> Version:
     version = Version(
         number=_count(content["number"]),
         commit=_text(content["commit"]),
         purged=_count(content["purged"]),
-        entry=entry_from(content["entry"]),
+        entry=_entry(content["entry"]),
         shards=tuple(_shard(shard) for shard in content["shards"]),
         suppressed=_count(content.get("suppressed", 0)),
         unnamed=tuple(map(str, content.get("unnamed", ()))),
@@ -391,8 +407,7 @@ def version_from(content: Mapping[str, Any]) -> Version:
     return version
 
 
-def entry_from(content: Mapping[str, Any]) -> LogEntry:
-    """Parse a log entry. Raises KeyError, TypeError, ValueError where it has not the expected fields."""
+def _entry(content: Mapping[str, Any]) -> LogEntry:
     entry = LogEntry(**{**content, "subjects": tuple(map(_text, content["subjects"]))})
     _count(entry.version)
     for text in (entry.created, entry.action, entry.note, entry.policy, entry.subjects_sha256, *entry.counts):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import itertools
 import json
 import os
@@ -512,6 +513,24 @@ def test_a_forged_document_leads_nowhere(
     path.write_text("{}")
     with pytest.raises(GalleryDamaged):
         back_up(gallery, dest)
+
+
+def test_a_forged_version_of_a_backup_leads_nowhere(gallery: Gallery, dest: Folder) -> None:
+    back_up(gallery, dest)
+    path = Path(dest.uri) / "backups/000000001.json"
+    document = json.loads(path.read_text())
+    del document["sha256"]
+    file = max((f for f in document["files"] if f["name"].startswith("versions/")), key=lambda f: f["name"])
+    version = json.loads((Path(dest.uri) / file["stored"]).read_text())
+    del version["sha256"]
+    content = sealed({**version, "entry": {**version["entry"], "counts": {"added": "many"}}})
+    (Path(dest.uri) / file["stored"]).write_bytes(content)
+    file |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    path.write_bytes(sealed(document))
+    before = gallery.snapshot().version
+    with pytest.raises(GalleryDamaged, match="expected fields"):
+        Restoration(dest, Folder.at(gallery.uri), over=True).run()
+    assert gallery.snapshot().version == before
 
 
 # killed at every storage operation

@@ -50,7 +50,7 @@ def deletions_of(folder: Folder, backup: Backup, after: int) -> Deletions:
         if int(Path(file.name).stem) > after:
             content = unsealed(content_of(folder, file), file.name)
             content.pop("commit", None)
-            entries.append(entry_from(content.get("entry", content)))
+            entries.append(entry_from(content.get("entry", content), file.name))
     return Deletions.of(entries, after)
 
 

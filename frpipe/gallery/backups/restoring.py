@@ -259,8 +259,9 @@ class Restoration:
         shards: tuple[ShardRef, ...] = ()
         # The empty gallery as it was made has no file of its version.
         if backup.version:
-            content = content_of(self.source, _file(backup, _version_name(backup)))
-            shards = version_from(unsealed(content, "the backup")).shards
+            name = _version_name(backup)
+            content = unsealed(content_of(self.source, _file(backup, name)), name)
+            shards = version_from(content, name).shards
         hidden, note = 0, f"backup {backup.number}, commit {backup.version_commit[:SHORT]}"
         copied: set[str] = set()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -178,8 +179,11 @@ def similarity_of(
 def columns_of(out: Folder) -> tuple[str, ...]:
     """The later columns of the rows of an output: an output that was begun goes on with its own."""
     begun = run.begun(out)
-    known = begun.get("identity", {}).get("columns", ())
-    return tuple(name for name in LATER_PROBE_COLUMNS if not begun or name in known)
+    identity = begun.get("identity")
+    known = identity.get("columns") if isinstance(identity, Mapping) else None
+    return tuple(
+        name for name in LATER_PROBE_COLUMNS if not begun or (isinstance(known, list) and name in known)
+    )
 
 
 def pinned(spec: SearchSpec, version: int | None, out: Folder) -> tuple[VersionId, SearchSpec]:

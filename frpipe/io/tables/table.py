@@ -6,6 +6,7 @@ version names are removed after a commit, so that a writer that is still using t
 
 from __future__ import annotations
 
+import math
 import random
 import re
 import time
@@ -179,7 +180,7 @@ class PublishedTable:
     def write(self, schema: pa.Schema, tables: Iterable[pa.Table]) -> list[DataFile]:
         """Write rows to new files, sorted within each file; no version names them yet.
 
-        Memory: one file.
+        A file is cut where its rows take the target in memory.  Memory: one file.
         """
         found: list[DataFile] = []
         held: dict[str, list[pa.Table]] = {}
@@ -195,6 +196,8 @@ class PublishedTable:
     def compact(self, least_files: int = 2) -> tuple[int, int]:
         """Merge small files into larger ones; returns how many were merged, and into how many.
 
+        A file is small if it takes less than half of the target, and its rows do in memory, where they take
+        several times as much without vectors. So what is merged is large, and is not merged again.
         least_files: partitions with fewer small files stay as they are.  Memory: the rows of one large file.
         """
         counts = [0, 0]
@@ -203,7 +206,6 @@ class PublishedTable:
             counts[:] = [0, 0]
             state = base
             for group in self._groups(base, least_files):
-                # Read as they are written: without vectors a file is many times as large in memory.
                 fresh = self.write(base.schema, (self.read(base, file) for file in group))
                 state = edited(state, [file.path for file in group], fresh)
                 counts[0] += len(group)
@@ -272,22 +274,36 @@ class PublishedTable:
         return edited(state, fresh=[self._write_file(folder, [state.schema.empty_table()])])
 
     def _groups(self, state: State, least_files: int) -> Iterator[list[DataFile]]:
+        """Group small files of a partition, each group for a large file."""
         folders: dict[str, list[DataFile]] = {}
         for path, file in sorted(state.files.items()):
             if file.bytes < self.target_bytes // 2:
                 folders.setdefault(path.rpartition("/")[0], []).append(file)
         for files in folders.values():
-            group: list[DataFile] = []
             if len(files) < least_files:
                 continue
-            for file in files:
-                if group and sum(each.bytes for each in group) + file.bytes > self.target_bytes:
+            most = self._rows_of_a_file(state, files)
+            small = [file for file in files if file.rows < most / 2]
+            if len(small) < least_files:
+                continue
+            group: list[DataFile] = []
+            for file in small:
+                then = [*group, file]
+                if sum(f.bytes for f in then) > self.target_bytes or sum(f.rows for f in then) > most:
                     if len(group) > 1:
                         yield group
-                    group = []
-                group.append(file)
+                    then = [file]
+                group = then
             if len(group) > 1:
                 yield group
+
+    def _rows_of_a_file(self, state: State, files: Sequence[DataFile]) -> float:
+        """Compute how many rows take the target in memory, by the smallest of some files."""
+        known = [file for file in files if file.rows]
+        if not known:
+            return math.inf
+        one = min(known, key=lambda file: file.rows)
+        return self.target_bytes * one.rows / max(1, int(self.read(state, one).nbytes))
 
     def _parts(self, table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
         """Split rows by the folder of their partition."""

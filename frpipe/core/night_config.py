@@ -164,7 +164,7 @@ class PublishStep(Section):
     embeddings: bool | None = Field(
         None, description="whether faces have their vectors; settled by the first; null: as they are, or true"
     )
-    target_mb: AtLeastOne = Field(256, description="size of large files")
+    target_mb: AtLeastOne = Field(256, description="MB that the rows of a large file take in memory")
     keep_hours: float | None = Field(
         None, ge=0, description="how long replaced files stay; null: 168 of delta, else 0"
     )

@@ -176,7 +176,12 @@ def _parser() -> argparse.ArgumentParser:
         help="leave a column of the manifests out; may be repeated",
     )
     add("--compact", action="store_true", help="merge small files now; else only where there are very many")
-    add("--target-mb", type=positive, metavar="N", help="size of large files (default: 256)")
+    add(
+        "--target-mb",
+        type=positive,
+        metavar="N",
+        help="MB that the rows of a large file take in memory (default: 256)",
+    )
     add(
         "--keep-hours",
         type=_hours,

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -323,7 +324,10 @@ class PublishedTable:
             partition = {self.partition_by: folder.partition("=")[2]}
             table = table.drop_columns([self.partition_by])
         order = [(name, "ascending") for name in self.sort_by]
-        table = table.take(pc.sort_indices(table.select(list(self.sort_by)), sort_keys=order))
+        rows = pc.sort_indices(table.select(list(self.sort_by)), sort_keys=order)
+        # What is left of a file is sorted: a copy would double it in memory.
+        if not np.array_equal(rows, np.arange(len(rows))):
+            table = table.take(rows)
         path = fresh_name(folder)
         data = encoded(table, self.ids)
         self.folder.write(path, data)

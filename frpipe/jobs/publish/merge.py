@@ -428,21 +428,26 @@ class _Edit:
                 tally.rows += len(part)
                 yield part
 
-        written = [*self.table.write(schema, self._left(night)), *self.table.write(schema, new())]
+        # Each file by itself: it is sorted already, and no two are in memory.
+        written = [
+            each for path in self.edits for each in self.table.write(schema, [self._left(path, night)])
+        ]
+        written += self.table.write(schema, new())
         tally.gone += sum(int(gone.sum()) for gone, _ in self.edits.values())
         tally.files += len(written)
         tally.bytes += sum(each.bytes for each in written)
         return Change(edited(self.base, list(self.edits), written, applied, schema))
 
-    def _left(self, night: date | None) -> Iterator[pa.Table]:
-        for path, (gone, marked) in self.edits.items():
-            whole = self.table.read(self.base, self.base.files[path])
-            if marked.any():
-                at = whole.schema.get_field_index("vanished")
-                day = pa.scalar(night, pa.date32())
-                column = pc.if_else(pa.array(marked), day, whole["vanished"])
-                whole = whole.set_column(at, whole.schema.field(at), column)
-            yield whole.filter(pa.array(~gone))
+    def _left(self, path: str, night: date | None) -> pa.Table:
+        """Read what is left of a file."""
+        gone, marked = self.edits[path]
+        whole = self.table.read(self.base, self.base.files[path])
+        if marked.any():
+            at = whole.schema.get_field_index("vanished")
+            day = pa.scalar(night, pa.date32())
+            column = pc.if_else(pa.array(marked), day, whole["vanished"])
+            whole = whole.set_column(at, whole.schema.field(at), column)
+        return whole.filter(pa.array(~gone))
 
 
 @dataclass

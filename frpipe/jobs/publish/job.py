@@ -14,6 +14,7 @@ from frpipe.core.counted import counted
 from frpipe.core.errors import OutputError
 from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
+from frpipe.io.tables.state import State
 from frpipe.io.tables.table import TARGET_BYTES, Layout
 from frpipe.jobs.dedup.since import CLUSTERS
 from frpipe.jobs.dry_run import DryRun
@@ -176,7 +177,8 @@ class Publishing:
             for each in todo:
                 if each.features is not None:
                     root.refuse_other_recipe(each.features.spec, each.name)
-                    self._refuse_other_photos(root, moves.publication(each), moves)
+                    rows = RunRows(moves.publication(each), root.recipe)
+                    self._refuse_other_photos(root, rows, moves, root.table(columns.PHOTOS).head())
         photos, faces = (sum(int(each.facts.get(n) or 0) for each in todo) for n in ("photos", "faces"))
         lines = [
             f"tables     {self.root}, {'to be made' if root is None else root.layout}",
@@ -231,14 +233,15 @@ class Publishing:
                     "leave the option out, or publish to another root",
                 )
 
-    def _refuse_other_photos(self, root: Root, each: Publication, moves: MovedSources) -> None:
+    def _refuse_other_photos(self, root: Root, rows: RunRows, moves: MovedSources, version: State) -> None:
         """Raise OutputError where photos of an output would replace others that only have the same ids.
 
         A night's gallery has refused them, and of joined sources somebody has said that they are one.
         """
+        each = rows.publication
         if self.same_photos or each.kind != "enroll" or len(moves.names_of(each.source)) > 1:
             return
-        if found := other_photos(root.table(columns.PHOTOS), RunRows(each, root.recipe)):
+        if found := other_photos(root.table(columns.PHOTOS), version, rows):
             raise OutputError(
                 f"{each.name}: {found.text(each.source)}; it was not published",
                 "if they are other photos, give their source a name of its own with --source; if they "
@@ -271,8 +274,7 @@ class Publishing:
         """Merge one publication into all tables, into `runs` last; returns the moves until then."""
         while True:
             each = moves.publication(found)
-            self._refuse_other_photos(root, each, moves)
-            self._merge(root, each, self.barred.with_moves(moves))
+            self._merge(root, each, moves)
             now = MovedSources.read(root.folder)
             if now.targets == moves.targets:
                 break
@@ -281,13 +283,15 @@ class Publishing:
         self._record(root, each)
         return moves
 
-    def _merge(self, root: Root, each: Publication, barred: Barred) -> None:
+    def _merge(self, root: Root, each: Publication, moves: MovedSources) -> None:
+        barred = self.barred.with_moves(moves)
         rows = RunRows(each, root.recipe, root.embeddings, self.without)
         photos = root.table(columns.PHOTOS)
         if each.features is not None:
             root.refuse_other_recipe(each.features.spec, each.name)
         if each.features is not None or each.vanished is not None:
-            self._wrote(columns.PHOTOS, merge_photos(photos, rows, barred))
+            refuse = partial(self._refuse_other_photos, root, rows, moves)
+            self._wrote(columns.PHOTOS, merge_photos(photos, rows, barred, refuse))
             standing = Standing(photos, each.source, rows.keys())
             for spec, made in ((columns.FACES, rows.faces), (columns.REJECTS, rows.rejects)):
                 self._wrote(spec, merge_dependent(root.table(spec), standing, rows, made))

@@ -141,8 +141,13 @@ def _people(barred: Suppressions, subjects: pa.Array) -> set[str]:
     return {who for who in subjects.to_pylist() if who and barred.holds(SUBJECTS, who)}
 
 
-def merge_photos(table: PublishedTable, rows: RunRows, barred: Barred) -> Tally:
-    """Merge the photos of a publication into `photos`."""
+def merge_photos(
+    table: PublishedTable, rows: RunRows, barred: Barred, refuse: Callable[[State], None] = lambda _: None
+) -> Tally:
+    """Merge the photos of a publication into `photos`.
+
+    refuse: raises for a version that they may not be merged into; asked once they are about to be.
+    """
     publication = rows.publication
     keys, tally = rows.keys(), Tally()
     applied = {publication.run_id: publication.number}
@@ -151,6 +156,7 @@ def merge_photos(table: PublishedTable, rows: RunRows, barred: Barred) -> Tally:
         tally.clear()
         if base.applied.get(publication.run_id) == publication.number:
             return None
+        refuse(base)
         newer: list[pa.Array] = []
         marks: dict[str, object] = {}
 

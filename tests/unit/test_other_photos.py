@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from datetime import timedelta
 from itertools import permutations
@@ -104,6 +105,17 @@ def test_relative_paths_are_those_below_their_manifest(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="1 photo has the id of another"):
         _publishing(root, _run(tmp_path / "there" / "1", Photo("1.jpg", "carl", "c"))).run()
     _publishing(root, _run(tmp_path / "here" / "2", Photo("1.jpg", "anna", "b"))).run()
+
+
+@pytest.mark.parametrize("lost", ["gone", "damaged"])
+def test_an_output_that_has_lost_its_plan_is_published_as_it_is(tmp_path: Path, lost: str) -> None:
+    run, plan = _run(tmp_path / "1", Photo("1.jpg", "anna", "a")), tmp_path / "1" / "_plan"
+    if lost == "gone":
+        shutil.rmtree(plan)
+    else:
+        (plan / "part-000000.parquet").write_bytes(b"nothing")
+    _publishing(tmp_path / "tables", run).run()
+    assert {*_contents(tmp_path / "tables")} == {("photos.csv", "1.jpg")}
 
 
 def test_a_source_of_their_own_keeps_both(tmp_path: Path) -> None:

@@ -178,7 +178,8 @@ class Publishing:
                 if each.features is not None:
                     root.refuse_other_recipe(each.features.spec, each.name)
                     rows = RunRows(moves.publication(each), root.recipe)
-                    self._refuse_other_photos(root, rows, moves, root.table(columns.PHOTOS).head())
+                    refuse = partial(self._refuse_other_photos, root, rows, moves)
+                    root.table(columns.PHOTOS).looked(refuse)
         photos, faces = (sum(int(each.facts.get(n) or 0) for each in todo) for n in ("photos", "faces"))
         lines = [
             f"tables     {self.root}, {'to be made' if root is None else root.layout}",

@@ -468,10 +468,13 @@ class Standing:
 
     def now(self) -> pa.Table:
         """Read those that stand, with their runs; anew where `photos` has changed since the last call."""
-        head = self.photos.head()
-        if self._read is None or self._read[0] != head.version:
-            self._read = head.version, self._rows(head)
+        self._read = self.photos.looked(self._newest)
         return self._read[1]
+
+    def _newest(self, head: State) -> tuple[int, pa.Table]:
+        if self._read is not None and self._read[0] == head.version:
+            return self._read
+        return head.version, self._rows(head)
 
     def _rows(self, head: State) -> pa.Table:
         names, found = [*_KEYS, *ORDER, "vanished"], []

@@ -5,12 +5,13 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import pytest
-from made_runs import Photo, made_run
+from made_runs import Photo, made_run, made_search
 from table_oracle import published
 
 from frpipe.core.errors import OutputError
@@ -58,24 +59,24 @@ def _others(tmp_path: Path) -> tuple[Publication, Publication]:
     )
 
 
+def _tried(root: Path, run: Publication, refused: set[str]) -> None:
+    try:
+        _publishing(root, run).run()
+    except OutputError as error:
+        assert "1 photo has the id of another" in str(error)
+        refused.add(run.run_id)
+
+
 @pytest.mark.parametrize("layout", ["delta", "parquet"])
 def test_of_two_publishers_at_once_one_is_refused(tmp_path: Path, layout: str) -> None:
     one, other = _others(tmp_path)
     zoe = _run(tmp_path / "0", Photo("9.jpg", "zoe", "z", HERE), source="else")
     for moment in range(1, 6):
-        root, refused = tmp_path / "tables" / str(moment), []
-
-        def publish(run: Publication, root: Path = root, refused: list[str] = refused) -> None:
-            try:
-                _publishing(root, run).run()
-            except OutputError as error:
-                assert "1 photo has the id of another" in str(error)
-                refused.append(run.run_id)
-
+        root, refused = tmp_path / "tables" / str(moment), set[str]()
         _publishing(root, zoe, layout=layout).run()
-        with at_change(moment, lambda publish=publish: publish(other)):
-            publish(one)
-        stands = THERE if refused == [one.run_id] else HERE
+        with at_change(moment, partial(_tried, root, other, refused)):
+            _tried(root, one, refused)
+        stands = THERE if refused == {one.run_id} else HERE
         places = [place for source, place in _contents(root) if source == "photos.csv"]
         assert len(places) == 2 and all(place.startswith(stands) for place in places), moment
         assert len(refused) == 1
@@ -96,6 +97,24 @@ def test_what_was_killed_goes_on_whoever_has_replaced_its_photos_since(tmp_path:
         if len(_contents(root)) == 3:
             _publishing(root, one).run()
             assert published(str(root)) == published(str(tmp_path / "whole")), moment
+
+
+def test_a_search_of_other_photos_is_refused(tmp_path: Path) -> None:
+    """It stood in the place of that of the photos that are there."""
+    one, other = _others(tmp_path)
+    when, root = "2026-05-02T00:00:00+00:00", tmp_path / "tables"
+    mine, theirs = (
+        result_at(made_search(tmp_path / f"found-{n}", out.features.folder, when, "anna").uri, "photos.csv")
+        for n, out in enumerate((one, other))
+        if out.features
+    )
+    _publishing(root, one, mine).run()
+    before = published(str(root))
+    for refused in (_publishing(root, theirs).dry_run, _publishing(root, theirs).run):
+        with pytest.raises(OutputError, match="1 photo has the id of another"):
+            refused()
+    assert published(str(root)) == before
+    _publishing(root, theirs, same_photos=True).run()
 
 
 def test_relative_paths_are_those_below_their_manifest(tmp_path: Path) -> None:

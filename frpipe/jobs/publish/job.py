@@ -37,7 +37,7 @@ from frpipe.jobs.publish.other_photos import other_photos
 from frpipe.jobs.publish.root import Root
 from frpipe.jobs.publish.rows import RunRows
 from frpipe.jobs.publish.schema import TableSpec
-from frpipe.jobs.publish.sources import NIGHT, Publication, sorted_by_time
+from frpipe.jobs.publish.sources import NIGHT, Publication, Search, probes_of, sorted_by_time
 from frpipe.jobs.publish.strike import obey
 
 Say = Callable[[str], None]
@@ -180,6 +180,8 @@ class Publishing:
                     rows = RunRows(moves.publication(each), root.recipe)
                     refuse = partial(self._refuse_other_photos, root, rows, moves)
                     root.table(columns.PHOTOS).looked(refuse)
+                for search in moves.publication(each).searches:
+                    self._refuse_other_probes(root, each, search, moves)
         photos, faces = (sum(int(each.facts.get(n) or 0) for each in todo) for n in ("photos", "faces"))
         lines = [
             f"tables     {self.root}, {'to be made' if root is None else root.layout}",
@@ -249,6 +251,14 @@ class Publishing:
                 "are the same ones, moved and changed, say --same-photos",
             )
 
+    def _refuse_other_probes(
+        self, root: Root, each: Publication, search: Search, moves: MovedSources
+    ) -> None:
+        """Raise OutputError where the photos of a search are others than those of the same ids."""
+        if (probes := probes_of(each, search)) is not None:
+            refuse = partial(self._refuse_other_photos, root, RunRows(probes, root.recipe), moves)
+            root.table(columns.PHOTOS).looked(refuse)
+
     def _moved(self, root: Root) -> MovedSources:
         """End the moves that were killed; record the one that is asked for, if any, and make it."""
         moves = self._end_moves(root, MovedSources.read(root.folder))
@@ -300,7 +310,8 @@ class Publishing:
             self._wrote(columns.MATCHES, Tally(gone=gone))
             self._tell_shared(root, each, rows)
         for search in each.searches:
-            found = merge_search(root.table(columns.MATCHES), photos, each, search, root.recipe, barred)
+            told = partial(self._refuse_other_probes, root, each, search, moves)
+            found = merge_search(root.table(columns.MATCHES), photos, each, search, root.recipe, barred, told)
             self._wrote(columns.MATCHES, found)
         if each.dedup is not None:
             self._duplicates(root, each, each.dedup, barred)

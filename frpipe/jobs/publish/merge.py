@@ -236,8 +236,9 @@ def merge_search(  # noqa: PLR0917
     search: Search,
     recipe: str,
     barred: Barred,
+    refuse: Callable[[], None] = lambda: None,
 ) -> Tally:
-    """Merge a result of identify into `matches`.
+    """Merge a result of identify into `matches`. refuse: as for `merge_photos`.
 
     Its rows stand until their photo is processed again, or searched for again in the same gallery. Of two
     searches that of the later faces stands, and of the same faces the later one.
@@ -262,6 +263,7 @@ def merge_search(  # noqa: PLR0917
         seen.clear()
         if base.applied.get(name) == publication.number:
             return None
+        refuse()
         current = standing.now()
         seen.append(standing.version)
         # What is stale stands nowhere, and takes nothing out.

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import pytest
-from made_runs import Photo, made_run
+from made_runs import Photo, made_run, made_search
+from table_oracle import published
 
 from frpipe.core.errors import OutputError
 from frpipe.jobs.publish.job import Publishing
 from frpipe.jobs.publish.root import Root
 from frpipe.jobs.publish.schema import PHOTOS
 from frpipe.jobs.publish.sources import Publication, result_at
+from frpipe.testing.kills import Killed, at_change
 
 HERE, THERE = "/albums/here/", "s3://albums/there/"
 
@@ -37,11 +41,7 @@ def _contents(root: Path) -> dict[tuple[str, str], str]:
 
 @pytest.mark.parametrize("order", [*permutations(range(2))])
 def test_other_photos_of_the_same_source_and_ids_are_refused(tmp_path: Path, order: tuple[int, ...]) -> None:
-    runs = [
-        _run(tmp_path / "1", Photo("1.jpg", "anna", "a", HERE), Photo("2.jpg", "bob", "b", HERE)),
-        _run(tmp_path / "2", Photo("1.jpg", "carl", "c", THERE), Photo("3.jpg", "dora", "d", THERE)),
-    ]
-    root = tmp_path / "tables"
+    runs, root = _others(tmp_path), tmp_path / "tables"
     _publishing(root, runs[order[0]]).run()
     before = _contents(root)
     for refused in (_publishing(root, runs[order[1]]).dry_run, _publishing(root, runs[order[1]]).run):
@@ -52,6 +52,71 @@ def test_other_photos_of_the_same_source_and_ids_are_refused(tmp_path: Path, ord
         assert _contents(root) == before
 
 
+def _others(tmp_path: Path) -> tuple[Publication, Publication]:
+    return (
+        _run(tmp_path / "1", Photo("1.jpg", "anna", "a", HERE), Photo("2.jpg", "bob", "b", HERE)),
+        _run(tmp_path / "2", Photo("1.jpg", "carl", "c", THERE), Photo("3.jpg", "dora", "d", THERE)),
+    )
+
+
+def _tried(root: Path, run: Publication, refused: set[str]) -> None:
+    try:
+        _publishing(root, run).run()
+    except OutputError as error:
+        assert "1 photo has the id of another" in str(error)
+        refused.add(run.run_id)
+
+
+@pytest.mark.parametrize("layout", ["delta", "parquet"])
+def test_of_two_publishers_at_once_one_is_refused(tmp_path: Path, layout: str) -> None:
+    one, other = _others(tmp_path)
+    zoe = _run(tmp_path / "0", Photo("9.jpg", "zoe", "z", HERE), source="else")
+    for moment in range(1, 6):
+        root, refused = tmp_path / "tables" / str(moment), set[str]()
+        _publishing(root, zoe, layout=layout).run()
+        with at_change(moment, partial(_tried, root, other, refused)):
+            _tried(root, one, refused)
+        stands = THERE if refused == {one.run_id} else HERE
+        places = [place for source, place in _contents(root) if source == "photos.csv"]
+        assert len(places) == 2 and all(place.startswith(stands) for place in places), moment
+        assert len(refused) == 1
+
+
+def test_what_was_killed_goes_on_whoever_has_replaced_its_photos_since(tmp_path: Path) -> None:
+    one, other = _others(tmp_path)
+    _publishing(tmp_path / "whole", one).run()
+    _publishing(tmp_path / "whole", other, same_photos=True).run()
+    moment, merged = 0, 0
+    while merged < 3:
+        moment += 1
+        root = tmp_path / "killed" / str(moment)
+        with at_change(moment), pytest.raises(Killed):
+            _publishing(root, one).run()
+        _publishing(root, other, same_photos=True).run()
+        merged += len(_contents(root)) == 3
+        if len(_contents(root)) == 3:
+            _publishing(root, one).run()
+            assert published(str(root)) == published(str(tmp_path / "whole")), moment
+
+
+def test_a_search_of_other_photos_is_refused(tmp_path: Path) -> None:
+    """It stood in the place of that of the photos that are there."""
+    one, other = _others(tmp_path)
+    when, root = "2026-05-02T00:00:00+00:00", tmp_path / "tables"
+    mine, theirs = (
+        result_at(made_search(tmp_path / f"found-{n}", out.features.folder, when, "anna").uri, "photos.csv")
+        for n, out in enumerate((one, other))
+        if out.features
+    )
+    _publishing(root, one, mine).run()
+    before = published(str(root))
+    for refused in (_publishing(root, theirs).dry_run, _publishing(root, theirs).run):
+        with pytest.raises(OutputError, match="1 photo has the id of another"):
+            refused()
+    assert published(str(root)) == before
+    _publishing(root, theirs, same_photos=True).run()
+
+
 def test_relative_paths_are_those_below_their_manifest(tmp_path: Path) -> None:
     root = tmp_path / "tables"
     _publishing(root, _run(tmp_path / "here" / "1", Photo("1.jpg", "anna", "a"))).run()
@@ -59,6 +124,17 @@ def test_relative_paths_are_those_below_their_manifest(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="1 photo has the id of another"):
         _publishing(root, _run(tmp_path / "there" / "1", Photo("1.jpg", "carl", "c"))).run()
     _publishing(root, _run(tmp_path / "here" / "2", Photo("1.jpg", "anna", "b"))).run()
+
+
+@pytest.mark.parametrize("lost", ["gone", "damaged"])
+def test_an_output_that_has_lost_its_plan_is_published_as_it_is(tmp_path: Path, lost: str) -> None:
+    run, plan = _run(tmp_path / "1", Photo("1.jpg", "anna", "a")), tmp_path / "1" / "_plan"
+    if lost == "gone":
+        shutil.rmtree(plan)
+    else:
+        (plan / "part-000000.parquet").write_bytes(b"nothing")
+    _publishing(tmp_path / "tables", run).run()
+    assert {*_contents(tmp_path / "tables")} == {("photos.csv", "1.jpg")}
 
 
 def test_a_source_of_their_own_keeps_both(tmp_path: Path) -> None:

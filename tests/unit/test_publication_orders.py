@@ -129,6 +129,23 @@ def test_a_search_whose_photos_are_processed_again_meanwhile_leaves_nothing_stal
     assert moment > 3
 
 
+def test_a_search_looks_again_where_the_files_of_its_photos_are_replaced_and_removed(
+    found: dict[str, Publication], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, meanwhile = Folder.open, [found["second"]]
+
+    def late(folder: Folder, name: str) -> Any:
+        while meanwhile and folder.uri.endswith("/photos"):
+            _publish(tmp_path, [meanwhile.pop()])
+        return opened(folder, name)
+
+    _publish(tmp_path, [found["first"]], layout="parquet")
+    monkeypatch.setattr(Folder, "open", late)
+    _publish(tmp_path, [found["of the first"]])
+    assert not meanwhile
+    assert published(str(tmp_path)) == by_definition([found[n] for n in ("first", "second", "of the first")])
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_tables_of_an_earlier_frpipe_know_the_faces_of_their_searches(
     found: dict[str, Publication], tmp_path: Path, layout: str

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +31,7 @@ from frpipe.io.tables.ranges import Wanted
 from frpipe.io.tables.state import NONE, DataFile, Log, State, fresh_name, is_data_file, now_ms
 
 Layout = Literal["delta", "parquet"]
+T = TypeVar("T")
 TARGET_BYTES = 256 << 20
 _TRIES = 200
 # Files that are written anew in one version.
@@ -108,7 +109,10 @@ class PublishedTable:
                 if self.head().version == base.version:
                     raise
             time.sleep(random.uniform(0, min(_LONGEST_PAUSE_S, 0.005 * 2 ** min(attempt, 8))))
-        raise StorageError(
+        raise self._busy()
+
+    def _busy(self) -> StorageError:
+        return StorageError(
             f"other writers changed {self.folder.uri} first, {_TRIES} times", "run again when it is less busy"
         )
 
@@ -168,11 +172,28 @@ class PublishedTable:
                 name, _, value = entry.name.rpartition("/")[0].partition("=")
                 yield DataFile(entry.name, entry.bytes, 0, {name: value} if name else {})
 
+    def looked(self, look: Callable[[State], T]) -> T:
+        """Look at the newest version, and again at a newer one whose writer has removed files meanwhile.
+
+        Raises StorageError where other writers were always first.
+        """
+        for _ in range(_TRIES):
+            head = self.head()
+            try:
+                return look(head)
+            except (FileNotFoundError, StorageError, OutputError):
+                if self.head().version == head.version:
+                    raise
+        raise self._busy()
+
     def rows(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Read all rows of the newest version; for tables that fit into memory."""
-        state = self.head()
-        tables = [table for _, table in self.scan(state, columns)]
-        return pa.concat_tables(tables) if tables else self.empty(state, columns)
+
+        def look(state: State) -> pa.Table:
+            tables = [table for _, table in self.scan(state, columns)]
+            return pa.concat_tables(tables) if tables else self.empty(state, columns)
+
+        return self.looked(look)
 
     def empty(self, state: State, columns: Sequence[str] | None = None) -> pa.Table:
         """Make a table without rows, with columns of a version."""

@@ -14,6 +14,7 @@ from frpipe.core.counted import counted
 from frpipe.core.errors import OutputError
 from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
+from frpipe.io.tables.state import State
 from frpipe.io.tables.table import TARGET_BYTES, Layout
 from frpipe.jobs.dedup.since import CLUSTERS
 from frpipe.jobs.dry_run import DryRun
@@ -36,7 +37,7 @@ from frpipe.jobs.publish.other_photos import other_photos
 from frpipe.jobs.publish.root import Root
 from frpipe.jobs.publish.rows import RunRows
 from frpipe.jobs.publish.schema import TableSpec
-from frpipe.jobs.publish.sources import NIGHT, Publication, sorted_by_time
+from frpipe.jobs.publish.sources import NIGHT, Publication, Search, probes_of, sorted_by_time
 from frpipe.jobs.publish.strike import obey
 
 Say = Callable[[str], None]
@@ -176,7 +177,11 @@ class Publishing:
             for each in todo:
                 if each.features is not None:
                     root.refuse_other_recipe(each.features.spec, each.name)
-                    self._refuse_other_photos(root, moves.publication(each), moves)
+                    rows = RunRows(moves.publication(each), root.recipe)
+                    refuse = partial(self._refuse_other_photos, root, rows, moves)
+                    root.table(columns.PHOTOS).looked(refuse)
+                for search in moves.publication(each).searches:
+                    self._refuse_other_probes(root, each, search, moves)
         photos, faces = (sum(int(each.facts.get(n) or 0) for each in todo) for n in ("photos", "faces"))
         lines = [
             f"tables     {self.root}, {'to be made' if root is None else root.layout}",
@@ -231,19 +236,28 @@ class Publishing:
                     "leave the option out, or publish to another root",
                 )
 
-    def _refuse_other_photos(self, root: Root, each: Publication, moves: MovedSources) -> None:
+    def _refuse_other_photos(self, root: Root, rows: RunRows, moves: MovedSources, version: State) -> None:
         """Raise OutputError where photos of an output would replace others that only have the same ids.
 
         A night's gallery has refused them, and of joined sources somebody has said that they are one.
         """
+        each = rows.publication
         if self.same_photos or each.kind != "enroll" or len(moves.names_of(each.source)) > 1:
             return
-        if found := other_photos(root.table(columns.PHOTOS), RunRows(each, root.recipe)):
+        if found := other_photos(root.table(columns.PHOTOS), version, rows):
             raise OutputError(
                 f"{each.name}: {found.text(each.source)}; it was not published",
                 "if they are other photos, give their source a name of its own with --source; if they "
                 "are the same ones, moved and changed, say --same-photos",
             )
+
+    def _refuse_other_probes(
+        self, root: Root, each: Publication, search: Search, moves: MovedSources
+    ) -> None:
+        """Raise OutputError where the photos of a search are others than those of the same ids."""
+        if (probes := probes_of(each, search)) is not None:
+            refuse = partial(self._refuse_other_photos, root, RunRows(probes, root.recipe), moves)
+            root.table(columns.PHOTOS).looked(refuse)
 
     def _moved(self, root: Root) -> MovedSources:
         """End the moves that were killed; record the one that is asked for, if any, and make it."""
@@ -271,8 +285,7 @@ class Publishing:
         """Merge one publication into all tables, into `runs` last; returns the moves until then."""
         while True:
             each = moves.publication(found)
-            self._refuse_other_photos(root, each, moves)
-            self._merge(root, each, self.barred.with_moves(moves))
+            self._merge(root, each, moves)
             now = MovedSources.read(root.folder)
             if now.targets == moves.targets:
                 break
@@ -281,13 +294,15 @@ class Publishing:
         self._record(root, each)
         return moves
 
-    def _merge(self, root: Root, each: Publication, barred: Barred) -> None:
+    def _merge(self, root: Root, each: Publication, moves: MovedSources) -> None:
+        barred = self.barred.with_moves(moves)
         rows = RunRows(each, root.recipe, root.embeddings, self.without)
         photos = root.table(columns.PHOTOS)
         if each.features is not None:
             root.refuse_other_recipe(each.features.spec, each.name)
         if each.features is not None or each.vanished is not None:
-            self._wrote(columns.PHOTOS, merge_photos(photos, rows, barred))
+            refuse = partial(self._refuse_other_photos, root, rows, moves)
+            self._wrote(columns.PHOTOS, merge_photos(photos, rows, barred, refuse))
             standing = Standing(photos, each.source, rows.keys())
             for spec, made in ((columns.FACES, rows.faces), (columns.REJECTS, rows.rejects)):
                 self._wrote(spec, merge_dependent(root.table(spec), standing, rows, made))
@@ -295,7 +310,8 @@ class Publishing:
             self._wrote(columns.MATCHES, Tally(gone=gone))
             self._tell_shared(root, each, rows)
         for search in each.searches:
-            found = merge_search(root.table(columns.MATCHES), photos, each, search, root.recipe, barred)
+            told = partial(self._refuse_other_probes, root, each, search, moves)
+            found = merge_search(root.table(columns.MATCHES), photos, each, search, root.recipe, barred, told)
             self._wrote(columns.MATCHES, found)
         if each.dedup is not None:
             self._duplicates(root, each, each.dedup, barred)

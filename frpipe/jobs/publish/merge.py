@@ -141,8 +141,13 @@ def _people(barred: Suppressions, subjects: pa.Array) -> set[str]:
     return {who for who in subjects.to_pylist() if who and barred.holds(SUBJECTS, who)}
 
 
-def merge_photos(table: PublishedTable, rows: RunRows, barred: Barred) -> Tally:
-    """Merge the photos of a publication into `photos`."""
+def merge_photos(
+    table: PublishedTable, rows: RunRows, barred: Barred, refuse: Callable[[State], None] = lambda _: None
+) -> Tally:
+    """Merge the photos of a publication into `photos`.
+
+    refuse: raises for a version that they may not be merged into; asked once they are about to be.
+    """
     publication = rows.publication
     keys, tally = rows.keys(), Tally()
     applied = {publication.run_id: publication.number}
@@ -151,6 +156,7 @@ def merge_photos(table: PublishedTable, rows: RunRows, barred: Barred) -> Tally:
         tally.clear()
         if base.applied.get(publication.run_id) == publication.number:
             return None
+        refuse(base)
         newer: list[pa.Array] = []
         marks: dict[str, object] = {}
 
@@ -230,8 +236,9 @@ def merge_search(  # noqa: PLR0917
     search: Search,
     recipe: str,
     barred: Barred,
+    refuse: Callable[[], None] = lambda: None,
 ) -> Tally:
-    """Merge a result of identify into `matches`.
+    """Merge a result of identify into `matches`. refuse: as for `merge_photos`.
 
     Its rows stand until their photo is processed again, or searched for again in the same gallery. Of two
     searches that of the later faces stands, and of the same faces the later one.
@@ -256,6 +263,7 @@ def merge_search(  # noqa: PLR0917
         seen.clear()
         if base.applied.get(name) == publication.number:
             return None
+        refuse()
         current = standing.now()
         seen.append(standing.version)
         # What is stale stands nowhere, and takes nothing out.
@@ -467,10 +475,13 @@ class Standing:
 
     def now(self) -> pa.Table:
         """Read those that stand, with their runs; anew where `photos` has changed since the last call."""
-        head = self.photos.head()
-        if self._read is None or self._read[0] != head.version:
-            self._read = head.version, self._rows(head)
+        self._read = self.photos.looked(self._newest)
         return self._read[1]
+
+    def _newest(self, head: State) -> tuple[int, pa.Table]:
+        if self._read is not None and self._read[0] == head.version:
+            return self._read
+        return head.version, self._rows(head)
 
     def _rows(self, head: State) -> pa.Table:
         names, found = [*_KEYS, *ORDER, "vanished"], []

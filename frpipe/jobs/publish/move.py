@@ -50,8 +50,12 @@ def shared_photos(root: Root, source: str, ids: pa.Array | None = None) -> Count
 
     ids: of the photos to look at; None: all of the source.
     """
-    table, found = root.table(columns.PHOTOS), Counter[str]()
-    head = table.head()
+    table = root.table(columns.PHOTOS)
+    return table.looked(lambda head: _shared(table, head, source, ids))
+
+
+def _shared(table: PublishedTable, head: State, source: str, ids: pa.Array | None) -> Counter[str]:
+    found = Counter[str]()
     if ids is None:
         ids = _rows_of(table, head, _KEYS, (source,))["image_id"].combine_chunks()
     wanted = Wanted({"image_id": ids})

@@ -9,8 +9,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from frpipe.core.errors import FileDamaged
 from frpipe.core.schema import face_columns, image_columns
 from frpipe.io.output.features import Features
+from frpipe.io.storage.folder import Folder
 from frpipe.io.tables.types import column_name, portable
 from frpipe.jobs.located import located
 from frpipe.jobs.publish.schema import EMBEDDING, OWN_NAMES, REJECTS, VECTOR, further_column
@@ -52,7 +54,7 @@ class RunRows:
         """Iterate over its photos as the output has them, part by part, with the places where they lie."""
         parts, tables = self.features.some_parts(), self.features.all_images(columns)
         for part, table in zip(parts, tables, strict=True):
-            yield from located(self.features.folder, part, table)
+            yield _placed(self.features.folder, part, table)
 
     def rejects(self) -> Iterator[pa.Table]:
         """Iterate over the rows of `rejects`, part by part."""
@@ -70,9 +72,9 @@ class RunRows:
             if not self.embeddings:
                 names = first.faces(part, []).column_names or None
                 table = first.faces(part, names)
-                yield self._whole(located(first.folder, part, table)[0].drop_columns([EMBEDDING]), {})
+                yield self._whole(_placed(first.folder, part, table).drop_columns([EMBEDDING]), {})
                 continue
-            table = self._whole(located(first.folder, part, first.faces(part))[0], {})
+            table = self._whole(_placed(first.folder, part, first.faces(part)), {})
             for other in further:
                 table = _beside(table, other, part)
             yield table
@@ -113,6 +115,14 @@ def with_run(
     for name, value in times.items():
         table = table.append_column(name, pa.repeat(value, len(table)))
     return table
+
+
+def _placed(folder: Folder, part: int, table: pa.Table) -> pa.Table:
+    """Say where the photos of an output lie; as its manifest did, where the plan of the output is lost."""
+    try:
+        return located(folder, part, table)[0]
+    except FileDamaged:
+        return table
 
 
 def _beside(table: pa.Table, other: Features, part: int) -> pa.Table:

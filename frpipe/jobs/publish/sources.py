@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import Any, Protocol
 
@@ -28,12 +28,14 @@ class Search:
     """A finished result of identify.
 
     source: of the probes' photos.  faces: the run that found their faces; None where that is not known.
+    probes: the enroll output of that run, where it is no step of a night.
     """
 
     name: str
     folder: Folder
     source: str
     faces: FoundBy | None
+    probes: Folder | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +150,14 @@ def result_at(uri: str, source: str | None) -> Publication:
     )
 
 
+def probes_of(publication: Publication, search: Search) -> Publication | None:
+    """Make the publication that a search's photos would be; None where they are not there, or of a night."""
+    if search.faces is None or search.probes is None or run.complete(search.probes) is None:
+        return None
+    features, mine = FeatureRun.open(search.probes.uri), search.faces.run_id
+    return replace(publication, kind=ENROLL, run_id=mine, source=search.source, features=features)
+
+
 def source_of(identity: Facts, base: Facts) -> str:
     """The source of a night's photos.
 
@@ -217,7 +227,7 @@ def _search(folder: Folder, name: str, begun: Facts, source: str | None) -> Sear
         return Search(name, folder, source or probes or folder.uri, None)
     facts, night = run.begun(place), _night_of(place)
     where = _source_at(night) if night else str(facts.get("manifest") or probes)
-    return Search(name, folder, source or where, found_by(place, night))
+    return Search(name, folder, source or where, found_by(place, night), None if night else place)
 
 
 def found_by(place: Folder, night: Folder | None = None) -> FoundBy:

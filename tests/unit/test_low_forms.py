@@ -96,6 +96,8 @@ def probes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     nothing = pa.nulls(PROBES, pa.string())
     images = {"image_id": ids, "image_uri": ids, "subject_id": nothing, "reason": nothing}
     ones = pa.array([1] * PROBES, pa.int32())
+    images |= {"width": ones, "height": ones}
+    box = dict.fromkeys(("box_x1", "box_y1", "box_x2", "box_y2"), pa.array([1.0] * PROBES, pa.float32()))
     faces = {"face_id": [f"{each}#0" for each in ids], "image_id": ids, "image_uri": ids}
     vectors = _vectors(ROWS, 1)[:PROBES] + 0.02 * _vectors(PROBES, 9)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -104,7 +106,9 @@ def probes(tmp_path_factory: pytest.TempPathFactory) -> Path:
         out,
         0,
         pa.table({**images, "status": ["ok"] * PROBES, "faces": ones}),
-        pa.table({**faces, "face_index": index, "subject_id": nothing, "embedding": vector_array(vectors)}),
+        pa.table(
+            {**faces, **box, "face_index": index, "subject_id": nothing, "embedding": vector_array(vectors)}
+        ),
         HASHES,
     )
     run.seal(out, list(check_part(out, 0)[:2]), {"faces": PROBES}, "")

@@ -45,7 +45,7 @@ def test_other_photos_of_the_same_source_and_ids_are_refused(tmp_path: Path, ord
     _publishing(root, runs[order[0]]).run()
     before = _contents(root)
     for refused in (_publishing(root, runs[order[1]]).dry_run, _publishing(root, runs[order[1]]).run):
-        with pytest.raises(OutputError, match="1 photo has the id of another") as told:
+        with pytest.raises(OutputError, match="1 photo with the ids of others") as told:
             refused()
         assert "1.jpg of photos.csv" in str(told.value)
         assert "--source" in (told.value.remedy or "")
@@ -63,7 +63,7 @@ def _tried(root: Path, run: Publication, refused: set[str]) -> None:
     try:
         _publishing(root, run).run()
     except OutputError as error:
-        assert "1 photo has the id of another" in str(error)
+        assert "1 photo with the ids of others" in str(error)
         refused.add(run.run_id)
 
 
@@ -111,7 +111,7 @@ def test_a_search_of_other_photos_is_refused(tmp_path: Path) -> None:
     _publishing(root, one, mine).run()
     before = published(str(root))
     for refused in (_publishing(root, theirs).dry_run, _publishing(root, theirs).run):
-        with pytest.raises(OutputError, match="1 photo has the id of another"):
+        with pytest.raises(OutputError, match="1 photo with the ids of others"):
             refused()
     assert published(str(root)) == before
     _publishing(root, theirs, same_photos=True).run()
@@ -121,7 +121,7 @@ def test_relative_paths_are_those_below_their_manifest(tmp_path: Path) -> None:
     root = tmp_path / "tables"
     _publishing(root, _run(tmp_path / "here" / "1", Photo("1.jpg", "anna", "a"))).run()
     assert {*_contents(root)} == {("photos.csv", str(tmp_path / "here" / "1.jpg"))}
-    with pytest.raises(OutputError, match="1 photo has the id of another"):
+    with pytest.raises(OutputError, match="1 photo with the ids of others"):
         _publishing(root, _run(tmp_path / "there" / "1", Photo("1.jpg", "carl", "c"))).run()
     _publishing(root, _run(tmp_path / "here" / "2", Photo("1.jpg", "anna", "b"))).run()
 

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from frpipe.core.counted import counted
 from frpipe.gallery.photos import differ, place_hashes
 from frpipe.io.tables.ranges import Wanted
 from frpipe.io.tables.state import State
@@ -32,10 +33,9 @@ class OtherPhotos:
 
     def text(self, source: str) -> str:
         """Say which. source: what the ids belong to."""
-        are = "1 photo has" if self.count == 1 else f"{self.count:,} photos have"
         return (
-            f"{are} the id of another in the tables, from another place and of other content: "
-            f"{self.image_id} of {source} is {self.there} there, and {self.now} now"
+            f"{counted(self.count, 'photos')} with the ids of others in the tables, from another place and "
+            f"of other content: {self.image_id} of {source} is {self.there} there, and {self.now} now"
         )
 
 

@@ -79,6 +79,8 @@ def _images(ids: list[str]) -> pa.Table:
             "status": ["ok"] * len(ids),
             "reason": nothing,
             "faces": pa.array([1] * len(ids), pa.int32()),
+            "width": pa.array([100] * len(ids), pa.int32()),
+            "height": pa.array([100] * len(ids), pa.int32()),
         }
     )
 
@@ -93,6 +95,9 @@ def _faces(ids: list[str], vectors: Floats) -> pa.Table:
             "image_uri": ids,
             "face_index": pa.array([0] * len(ids), pa.int32()),
             "subject_id": pa.nulls(len(ids), pa.string()),
+            **dict.fromkeys(
+                ("box_x1", "box_y1", "box_x2", "box_y2"), pa.array([1.0] * len(ids), pa.float32())
+            ),
             "embedding": pa.FixedSizeListArray.from_arrays(numbers, type=pa.list_(field, vectors.shape[1])),
         }
     )

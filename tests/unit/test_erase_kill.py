@@ -84,7 +84,7 @@ def test_one_that_broke_off_is_ended_first_or_with_another_if_that_is_said(
     assert [(each["images"], each["faces"]) for each in receipts] == [(2, 2), (1, 2)]
 
 
-@pytest.mark.parametrize("second", [PERSON, OTHER])
+@pytest.mark.parametrize("second", [PERSON, pytest.param(OTHER, marks=pytest.mark.slow)])
 def test_two_at_once_end_right(
     finished: Folder, tmp_path: Path, second: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -105,7 +105,7 @@ def test_an_erasure_that_was_killed_still_knows_the_vectors_of_rows_that_have_go
             erasure.run()
 
 
-@pytest.mark.parametrize("layout", ["delta", "parquet"])
+@pytest.mark.parametrize("layout", [pytest.param("delta", marks=pytest.mark.slow), "parquet"])
 def test_an_erasure_that_was_killed_at_any_change_still_knows_the_vectors(
     published: Path, tmp_path: Path, layout: str
 ) -> None:

@@ -89,7 +89,9 @@ def test_a_derived_template_is_found_by_any_of_its_photos(tmp_path: Path) -> Non
     assert not gallery.snapshot().show("p0049").num_rows
 
 
-@pytest.mark.parametrize("limit", [0, 1, 7, 60, 1000])
+@pytest.mark.parametrize(
+    "limit", [0, pytest.param(1, marks=pytest.mark.slow), 7, pytest.param(60, marks=pytest.mark.slow), 1000]
+)
 @pytest.mark.parametrize("after", ["", "p0004", "p0042x", "zzz"])
 @pytest.mark.parametrize("where", [None, {"Name": "b"}])
 def test_a_page_is_that_of_the_whole_list(

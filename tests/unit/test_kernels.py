@@ -177,7 +177,7 @@ def _brute(probe: Floats, ids: list[str], vectors: Floats, k: int) -> list[str]:
 
 
 @every_kernel
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     dim=st.sampled_from(DIMS),

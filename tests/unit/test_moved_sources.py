@@ -70,6 +70,7 @@ def test_what_is_published_while_its_source_is_moved_is_whole(tmp_path: Path, ru
         assert _rows(root) == _rows(expected), moment
 
 
+@pytest.mark.slow
 def test_what_was_killed_while_its_source_was_moved_is_whole(tmp_path: Path, runs: Any) -> None:
     _published(tmp_path / "before", runs[0])
     expected = Path(shutil.copytree(tmp_path / "before", tmp_path / "whole"))
@@ -139,7 +140,7 @@ def _searched(tmp_path_factory: pytest.TempPathFactory) -> list[Publication]:
     return found
 
 
-@pytest.mark.parametrize("layout", ["delta", "parquet"])
+@pytest.mark.parametrize("layout", [pytest.param("delta", marks=pytest.mark.slow), "parquet"])
 def test_matches_of_a_source_are_moved_whenever_the_move_is_killed(
     tmp_path: Path, searched: Any, layout: str
 ) -> None:

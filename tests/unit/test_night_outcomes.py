@@ -104,6 +104,7 @@ def _content(gallery: Gallery) -> list[tuple[str, str, bytes]]:
     return sorted((r["subject_id"], r["face_id"], np.array(r["embedding"], "f4").tobytes()) for r in rows)
 
 
+@pytest.mark.slow
 def test_ten_nights_end_in_the_gallery_that_is_made_from_scratch(tmp_path: Path) -> None:
     chance, album = random.Random(11), Album()
     superseded = 0

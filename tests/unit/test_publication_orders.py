@@ -99,7 +99,7 @@ def test_a_search_of_older_faces_takes_none_of_the_newer_ones_out(
         assert published(str(tmp_path / str(number))) == wanted, order
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", [pytest.param("delta", marks=pytest.mark.slow), "parquet"])
 def test_the_order_of_publications_does_not_matter(
     found: dict[str, Publication], tmp_path: Path, layout: str
 ) -> None:

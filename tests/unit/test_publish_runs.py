@@ -425,6 +425,7 @@ def _texts(root: Path, name: str) -> list[str]:
     return sorted(map(repr, _rows(root, name).to_dict("records")))
 
 
+@pytest.mark.slow
 def test_a_move_that_was_killed_is_ended_by_any_publication(tmp_path: Path) -> None:
     first, second, _ = _two_sources(tmp_path)
     for source, each in (("old", first), ("new", second)):

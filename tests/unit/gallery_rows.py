@@ -59,6 +59,14 @@ def ids(count: int, start: int = 0) -> list[str]:
     return [f"p{number:04d}" for number in range(start, start + count)]
 
 
+def third_version(place: Path) -> Gallery:
+    """A gallery at version 3, of ten people in each."""
+    made = Gallery.create(str(place), spec())
+    for start in (0, 10, 20):
+        lifecycle.enroll(made, [people(ids(10, start))], "append")
+    return made
+
+
 def content(snapshot: Snapshot) -> list[tuple[Any, ...]]:
     """All rows by key, without the time of enrolment; attributes that are null are left out."""
     return sorted(_row(row) for table in snapshot.tables() for row in table.to_pylist())

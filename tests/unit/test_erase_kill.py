@@ -102,7 +102,10 @@ def test_two_at_once_end_right(
                 refused.append(error)
 
         with at_change(moment, other):
-            _erase(out, PERSON)
+            try:
+                _erase(out, PERSON)
+            except OutputError as error:
+                pytest.fail(f"change {moment}: {error}; the other: {refused or 'came to its end'}")
         assert bool(refused) == (second is OTHER and moment > 1), moment
         if refused:
             _erase(out, second)

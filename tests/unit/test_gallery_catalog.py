@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gallery_rows import ids, people, spec
+from gallery_rows import people, third_version
 
 from frpipe.core.errors import GalleryDamaged, StorageError
 from frpipe.gallery import lifecycle
@@ -22,11 +22,7 @@ from frpipe.io.storage.folder import Folder
 
 @pytest.fixture
 def gallery(tmp_path: Path) -> Gallery:
-    """A gallery at version 3."""
-    made = Gallery.create(str(tmp_path / "g"), spec())
-    for start in (0, 10, 20):
-        lifecycle.enroll(made, [people(ids(10, start))], "append")
-    return made
+    return third_version(tmp_path / "g")
 
 
 def _path(gallery: Gallery, name: str) -> Path:

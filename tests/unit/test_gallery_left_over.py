@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gallery_rows import content, ids, only_what_versions_name, people, rival_commits_first, spec
+from gallery_rows import (
+    content,
+    ids,
+    only_what_versions_name,
+    people,
+    rival_commits_first,
+    spec,
+    third_version,
+)
 
 from frpipe.core.errors import GalleryConflict, StorageError
 from frpipe.gallery import commit, lifecycle
@@ -29,10 +37,7 @@ DAY, MOMENT = timedelta(days=1), timedelta(microseconds=1)
 
 @pytest.fixture
 def gallery(tmp_path: Path) -> Gallery:
-    made = Gallery.create(str(tmp_path / "g"), spec())
-    for start in (0, 10, 20):
-        lifecycle.enroll(made, [people(ids(10, start))], "append")
-    return made
+    return third_version(tmp_path / "g")
 
 
 def _other(tmp_path: Path) -> Gallery:

@@ -125,26 +125,32 @@ def _photo(draw: st.DrawFn) -> Located:
     return located
 
 
+def _finished(
+    photos: list[Located], data: st.DataObject, *stages: FaceStage
+) -> tuple[dict[str, str | None], pa.Table, pa.Table]:
+    """Who is on each photo, and the rows of images and faces. stages: of which some are there."""
+    names = [f"p{number}" for number in range(len(photos))]
+    people = [data.draw(st.sampled_from([None, "", "anna", "bela"])) for _ in photos]
+    texts = {"image_id": names, "image_uri": names, "subject_id": people, "location": names}
+    plan = pa.table({name: pa.array(values, pa.string()) for name, values in texts.items()})
+    chain = StageChain([stage for stage in stages if data.draw(st.booleans())])
+    located = chain(tabulate(0, plan, photos, [1] * len(photos), "all", later=LATER_COLUMNS))
+    spoilt = data.draw(arrays(np.bool_, located.faces.num_rows))
+    vectors = np.where(spoilt[:, None], np.float32(np.nan), np.ones((len(spoilt), DIM), np.float32))
+    return dict(zip(names, people, strict=True)), *finish(located, vectors, 0.1, RECIPE)
+
+
 @settings(max_examples=200, deadline=None)
 @given(_photos(), st.data())
 def test_it_is_the_face_that_is_meant_of_all_that_were_found_or_no_face(
     photos: list[Located], data: st.DataObject
 ) -> None:
-    names = [f"p{number}" for number in range(len(photos))]
-    people = [data.draw(st.sampled_from([None, "", "anna", "bela"])) for _ in photos]
-    texts = {"image_id": names, "image_uri": names, "subject_id": people, "location": names}
-    plan = pa.table({name: pa.array(values, pa.string()) for name, values in texts.items()})
-    stages = [_LeavesOut()] if data.draw(st.booleans()) else []
-    found = tabulate(0, plan, photos, [1] * len(photos), "all", later=LATER_COLUMNS)
-    located = StageChain(stages)(found)
-    spoilt = data.draw(arrays(np.bool_, located.faces.num_rows))
-    vectors = np.where(spoilt[:, None], np.float32(np.nan), np.ones((len(spoilt), DIM), np.float32))
-    images, faces = finish(located, vectors, 0.1, RECIPE)
+    people_of, images, faces = _finished(photos, data, _LeavesOut())
+    names = [*people_of]
 
     assert later_columns_of(faces.schema) == (IS_SUBJECT,)
     subjects = set(faces.filter(faces[IS_SUBJECT])["face_id"].to_pylist())
     written = set(faces["face_id"].to_pylist())
-    people_of = dict(zip(names, people, strict=True))
     for policy in ("largest", "centre-largest"):
         meant = {}
         for name, photo in zip(names, photos, strict=True):
@@ -175,19 +181,10 @@ def test_it_is_the_face_that_is_meant_of_all_that_were_found_or_no_face(
 def test_a_photo_has_one_subject_at_most_and_readers_take_the_same_face(
     photos: list[Located], data: st.DataObject
 ) -> None:
-    names = [f"p{number}" for number in range(len(photos))]
-    people = [data.draw(st.sampled_from([None, "", "anna", "bela"])) for _ in photos]
-    texts = {"image_id": names, "image_uri": names, "subject_id": people, "location": names}
-    plan = pa.table({name: pa.array(values, pa.string()) for name, values in texts.items()})
-    stages = [stage for stage in (_LeavesOut(), _HoldsBack()) if data.draw(st.booleans())]
-    located = StageChain(stages)(tabulate(0, plan, photos, [1] * len(photos), "all", later=LATER_COLUMNS))
-    spoilt = data.draw(arrays(np.bool_, located.faces.num_rows))
-    vectors = np.where(spoilt[:, None], np.float32(np.nan), np.ones((len(spoilt), DIM), np.float32))
-    images, every = finish(located, vectors, 0.1, RECIPE)
+    people_of, images, every = _finished(photos, data, _LeavesOut(), _HoldsBack())
 
     owners = every.filter(every[IS_SUBJECT])["image_id"].to_pylist()
     assert len(owners) == len({*owners})
-    people_of = dict(zip(names, people, strict=True))
     assert every["subject_id"].to_pylist() == [people_of[name] for name in every["image_id"].to_pylist()]
     faces, _ = divided(every)
     assert are_subjects(images, faces).tolist() == faces[IS_SUBJECT].to_pylist()
@@ -200,7 +197,7 @@ def test_a_photo_has_one_subject_at_most_and_readers_take_the_same_face(
     if any(rows["probe_subject_id"].to_pylist()):
         searches, _ = searches_of_people(rows)
         asked = searches["image_id"].to_pylist()
-        assert sorted(asked) == [name for name in names if people_of[name]]
+        assert sorted(asked) == [name for name, who in people_of.items() if who]
         assert {*searches["face_id"].drop_null().to_pylist()} == {*taken["face_id"].to_pylist()}
 
 

@@ -21,7 +21,7 @@ from frpipe.gallery.schema import EMBEDDING, FACE_ID, SUBJECT_ID, URI, vector_ar
 from frpipe.gallery.templates import TemplatePolicy, reduce_templates
 from frpipe.io.output.features import OF_EMBEDDER
 from frpipe.jobs.features import FeatureRun
-from frpipe.jobs.located import located
+from frpipe.jobs.photo_places import located
 from frpipe.jobs.suppressed_faces import IMAGE_NAMES
 
 _NAMES = [*IMAGE_NAMES, URI, SUBJECT_ID, "status", "reason"]

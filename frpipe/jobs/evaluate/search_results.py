@@ -156,9 +156,9 @@ def searches_of_people(table: pa.Table) -> tuple[pa.Table, list[str]]:
         return table, said
     said.append(f"{counted(int(others.sum()), 'probes are')} of others than the photo's person, and left out")
     kept = table["image_id"].filter(pa.array(~others)).combine_chunks()
-    without = np.flatnonzero(pc.invert(pc.is_in(table["image_id"], value_set=kept)).to_numpy())
+    faceless = np.flatnonzero(pc.invert(pc.is_in(table["image_id"], value_set=kept)).to_numpy())
     # The first of its rows stands for the photo.
-    lost = without[np.unique(table["image_id"].take(pa.array(without)).to_numpy(), return_index=True)[1]]
+    lost = faceless[np.unique(table["image_id"].take(pa.array(faceless)).to_numpy(), return_index=True)[1]]
     if len(lost):
         said.append(
             f"{counted(len(lost), 'photos have')} lost the face of their person, which was left out or is "

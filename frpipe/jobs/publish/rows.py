@@ -14,7 +14,7 @@ from frpipe.core.schema import face_columns, image_columns
 from frpipe.io.output.features import Features
 from frpipe.io.storage.folder import Folder
 from frpipe.io.tables.types import column_name, portable
-from frpipe.jobs.located import located
+from frpipe.jobs.photo_places import located
 from frpipe.jobs.publish.schema import EMBEDDING, OWN_NAMES, REJECTS, VECTOR, further_column
 from frpipe.jobs.publish.sources import Publication
 

@@ -59,7 +59,7 @@ class TableSpec:
         return pa.schema([pa.field(each.name, each.type, each.nullable) for each in kept])
 
 
-def _located(columns: Sequence[Column]) -> tuple[Column, ...]:
+def _with_places(columns: Sequence[Column]) -> tuple[Column, ...]:
     doc = "where the photo lies, a relative path of the manifest resolved; null for embedded photos"
     return tuple(replace(each, doc=doc) if each.name == "image_uri" else each for each in columns)
 
@@ -77,7 +77,7 @@ def _ours(columns: tuple[Column, ...], *needed: str) -> tuple[Column, ...]:
     )
 
 
-_IMAGES, _FACES = _located(image_columns(WITH_CAPTURE_TIMES)), _located(face_columns(1))
+_IMAGES, _FACES = _with_places(image_columns(WITH_CAPTURE_TIMES)), _with_places(face_columns(1))
 PHOTOS = TableSpec(
     "photos",
     "a row for each photo, as it ended when it was last processed",

@@ -47,7 +47,7 @@ photos: setup     ## pull the demo's photos for the tests
 	$(BIN)/python tests/real_photos.py
 
 unit: models photos  ## pytest, but for what takes minutes
-	$(BIN)/pytest -m "not slow" -n $(WORKERS) --dist loadfile
+	$(BIN)/pytest -m "not slow" -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-fast: lint types layers models photos  ## what to run often: no kills, no S3 jobs, one real Ray
 	$(BIN)/pytest -m "not slow" -n $(WORKERS) --dist loadfile tests/unit tests/contract \
@@ -55,7 +55,8 @@ test-fast: lint types layers models photos  ## what to run often: no kills, no S
 
 soak: models photos  ## ten nights in a row with kills: some ten minutes
 	$(BIN)/pytest -s -m slow tests/flow/test_soak.py
-	FRPIPE_LAKE_NIGHTS=10 FRPIPE_LAKE_KILLS=20 FRPIPE_LAKE_RIVALS=10 $(BIN)/pytest tests/unit/test_published_tables.py
+	FRPIPE_LAKE_NIGHTS=10 FRPIPE_LAKE_KILLS=20 FRPIPE_LAKE_RIVALS=10 FRPIPE_PUBLICATION_ORDERS=8 \
+		$(BIN)/pytest tests/unit/test_published_tables.py tests/unit/test_publication_orders.py
 
 test-slow: models photos  ## what takes minutes: many kills, long races
 	$(BIN)/pytest -m slow --ignore tests/faults --ignore tests/flow/test_soak.py --ignore tests/docs/test_spark.py

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,6 +20,9 @@ ROOT = Path(__file__).resolve().parent.parent
 _SHARED = Path(os.environ.get("FRPIPE_SHARED", ROOT.parent / "shared"))
 # Commands that tests start find the programs of this environment, as where it is activated.
 os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+# In the background of a script or under nohup these are ignored, and so by every process of the tests.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

@@ -134,7 +134,7 @@ def test_company_order_parts_batches_and_processes_change_nothing(
     assert _enrolled(shuffled, tmp_path / "out", *settings, local=local) == base
 
 
-@pytest.mark.parametrize("kept", ["mean", "quality-mean"])
+@pytest.mark.parametrize("kept", ["mean", pytest.param("quality-mean", marks=pytest.mark.slow)])
 def test_the_order_of_photos_changes_no_template_made_of_several(
     rows: list[tuple[str, str]], tmp_path: Path, kept: str
 ) -> None:

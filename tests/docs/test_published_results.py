@@ -57,7 +57,7 @@ PHOTOS = (
 MENDED = "SELECT status FROM 'tables/photos/*/*.parquet' WHERE image_id = 'cleo/cut1.png'"
 
 
-@pytest.mark.parametrize("output", ["replay", "replay-again"])
+@pytest.mark.parametrize("output", ["replay", pytest.param("replay-again", marks=pytest.mark.slow)])
 def test_a_replay_of_a_night_stands_in_its_place_with_its_date(tables: Path, output: str) -> None:
     before = _rows(tables, PHOTOS)
     assert _rows(tables, MENDED) == [("rejected",)]

@@ -113,7 +113,7 @@ def whole(disturbed: dict[str, Job], tmp_path_factory: pytest.TempPathFactory) -
 @pytest.mark.parametrize(
     "faults",
     [
-        pytest.param(EXPIRED, id="expired"),
+        pytest.param(EXPIRED, id="expired", marks=pytest.mark.slow),
         pytest.param(BAD_DAY, id="bad day", marks=pytest.mark.slow),
         pytest.param(ANSWERS_LOST, id="answers lost", marks=pytest.mark.slow),
     ],

@@ -38,10 +38,10 @@ def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def night(synthetic: Path, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def night(synthetic: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An undisturbed run of the first version."""
     output = tmp_path_factory.mktemp("night") / "R"
-    report = dedup(output, synthetic, cluster=cluster)
+    report = dedup(output, synthetic)
     assert report["units"] == 12 * 13 // 2
     assert report["pairs"] > 100
     assert report["clusters"] > 10

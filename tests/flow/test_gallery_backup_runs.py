@@ -33,7 +33,7 @@ def gallery(tmp_path: Path) -> Gallery:
     return made
 
 
-@pytest.mark.parametrize("times", [2, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [pytest.param(20, marks=pytest.mark.slow), 1])
 def test_killed_and_repeated(gallery: Gallery, tmp_path: Path, times: int) -> None:
     dest = Folder.at(str(tmp_path / "backups"))
     person = gallery.snapshot().table_of(gallery.snapshot().version.shards[0], ["subject_id"], vectors=False)

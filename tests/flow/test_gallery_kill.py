@@ -33,7 +33,7 @@ def base(tmp_path: Path) -> Gallery:
     return gallery
 
 
-@pytest.mark.parametrize("action", ["enroll", "compact"])
+@pytest.mark.parametrize("action", ["enroll", pytest.param("compact", marks=pytest.mark.slow)])
 def test_killed_a_few_times(base: Gallery, tmp_path: Path, action: str) -> None:
     _killed(base, tmp_path, action, times=2)
 

@@ -75,6 +75,7 @@ def test_a_blurred_face_takes_its_older_template_along_until_the_gate_opens(plac
     assert _faces(place) == faces
 
 
+@pytest.mark.slow
 def test_faces_in_profile_stay_out(place: Place, shared: Path) -> None:
     profiles = sorted((shared / "data/cfp/images").glob("*/profile/*.jpg"))[:24:4]
     if not profiles:

@@ -97,7 +97,7 @@ def test_two_photos_are_compared_in_silence(watched: Watched, tmp_path: Path) ->
     assert (watched.left(), watched.called()) == ([], set())
 
 
-@pytest.mark.parametrize("executor", ["local", "ray"])
+@pytest.mark.parametrize("executor", ["local", pytest.param("ray", marks=pytest.mark.slow)])
 def test_photos_are_enrolled_in_silence(watched: Watched, tmp_path: Path, executor: str) -> None:
     enroll = command(tmp_path / "frozen/photos.csv", tmp_path / "out", *SETTINGS, "--executor", executor)
     watched.run(enroll[0], str(ROOT / enroll[1]), *enroll[2:])

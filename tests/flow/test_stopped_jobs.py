@@ -29,7 +29,7 @@ def whole(jobs: dict[str, Command], tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.mark.parametrize(
     "stop",
     [
-        Stop(signal.SIGINT, "claimed", 0.0, group=True),
+        pytest.param(Stop(signal.SIGINT, "claimed", 0.0, group=True), marks=pytest.mark.slow),
         pytest.param(Stop(signal.SIGTERM, "first part", 0.0, group=True), marks=pytest.mark.slow),
         Stop(signal.SIGTERM, "midway", 0.0, again_s=0.02),
     ],
@@ -44,6 +44,7 @@ def test_a_stopped_enroll_goes_on_to_the_same_rows(
     assert jobs["enroll"].content(out) == whole
 
 
+@pytest.mark.slow
 def test_a_signal_while_a_private_ray_starts_leaves_nothing(jobs: dict[str, Command], tmp_path: Path) -> None:
     stop = Stop(signal.SIGINT, "start of Ray", 0.2, group=True)
     disturbed(jobs["enroll on Ray"], stop, tmp_path / "out", tmp_path / "log")

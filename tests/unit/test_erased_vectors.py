@@ -105,9 +105,16 @@ def test_an_erasure_that_was_killed_still_knows_the_vectors_of_rows_that_have_go
             erasure.run()
 
 
-@pytest.mark.parametrize("layout", [pytest.param("delta", marks=pytest.mark.slow), "parquet"])
+@pytest.mark.parametrize(
+    ("layout", "every"),
+    [
+        ("parquet", 4),
+        pytest.param("parquet", 1, marks=pytest.mark.slow),
+        pytest.param("delta", 1, marks=pytest.mark.slow),
+    ],
+)
 def test_an_erasure_that_was_killed_at_any_change_still_knows_the_vectors(
-    published: Path, tmp_path: Path, layout: str
+    published: Path, tmp_path: Path, layout: str, every: int
 ) -> None:
     (vector, *_) = _vectors(Folder.at(str(published / "out")), None)
     whole = tmp_path / "whole"
@@ -115,7 +122,7 @@ def test_an_erasure_that_was_killed_at_any_change_still_knows_the_vectors(
     with at_change(None) as changes:
         _erasure(whole).run()
     assert not (whole / "_erase").exists() or not any((whole / "_erase").iterdir())
-    for moment in range(1, changes[0] + 1):
+    for moment in range(1, changes[0] + 1, every):
         tables = tmp_path / f"tables-{moment}"
         shutil.copytree(published / layout, tables)
         with at_change(moment), pytest.raises(Killed):
@@ -129,7 +136,7 @@ def test_an_erasure_that_was_killed_at_any_change_still_knows_the_vectors(
         assert not [path for path in tables.rglob("*") if path.is_file() and vector in path.read_bytes()]
 
 
-@pytest.mark.parametrize("layout", ["delta", "parquet"])
+@pytest.mark.parametrize("layout", [pytest.param("delta", marks=pytest.mark.slow), "parquet"])
 def test_tables_whose_first_publisher_was_killed_are_erased_from_whenever_that_is_killed(
     tmp_path: Path, layout: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

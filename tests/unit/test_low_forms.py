@@ -729,8 +729,8 @@ else:
     [
         ("identify", "basis"),
         pytest.param("identify", "half", marks=pytest.mark.slow),
-        ("identify", "moved"),
-        ("dedup", "half"),
+        pytest.param("identify", "moved", marks=pytest.mark.slow),
+        pytest.param("dedup", "half", marks=pytest.mark.slow),
         ("dedup", "unmoved"),
     ],
 )
@@ -752,7 +752,7 @@ def test_killed_while_a_form_is_written_the_same_command_gives_the_same_rows(
     assert [*Path(gallery.uri).glob("shards/.*")] == []
 
 
-@pytest.mark.parametrize("moment", ["basis", "half"])
+@pytest.mark.parametrize("moment", [pytest.param("basis", marks=pytest.mark.slow), "half"])
 def test_killed_while_it_makes_forms_consolidate_makes_the_rest_when_it_is_run_again(
     moment: str, low: None, gallery: Gallery, probes: Path, tmp_path: Path
 ) -> None:

@@ -109,6 +109,7 @@ def test_a_source_is_moved_on_after_a_move_that_was_killed(tmp_path: Path, chain
         assert _rows(root) == expected, moment
 
 
+@pytest.mark.slow
 def test_a_source_is_moved_on_while_it_is_moved(tmp_path: Path, chain: Any) -> None:
     before, expected, moments = chain
     for moment in moments:
@@ -140,9 +141,16 @@ def _searched(tmp_path_factory: pytest.TempPathFactory) -> list[Publication]:
     return found
 
 
-@pytest.mark.parametrize("layout", [pytest.param("delta", marks=pytest.mark.slow), "parquet"])
+@pytest.mark.parametrize(
+    ("layout", "every"),
+    [
+        ("parquet", 4),
+        pytest.param("parquet", 1, marks=pytest.mark.slow),
+        pytest.param("delta", 1, marks=pytest.mark.slow),
+    ],
+)
 def test_matches_of_a_source_are_moved_whenever_the_move_is_killed(
-    tmp_path: Path, searched: Any, layout: str
+    tmp_path: Path, searched: Any, layout: str, every: int
 ) -> None:
     """Those of photos of both are of the later faces, though the older ones were searched for later."""
     _published(tmp_path / "before", *searched, layout=layout)
@@ -157,7 +165,7 @@ def test_matches_of_a_source_are_moved_whenever_the_move_is_killed(
     assert published(str(whole)) == published(str(tmp_path / "one")) == wanted
     assert _matches(whole) == _matches(tmp_path / "one")
     assert len(commits) > 5
-    for moment in sorted({*commits, *(each + 1 for each in commits)}):
+    for moment in sorted({*commits, *(each + 1 for each in commits)})[::every]:
         root = Path(shutil.copytree(tmp_path / "before", tmp_path / f"killed-{moment}"))
         with suppress(Killed), at_change(moment):
             _published(root, move=("old", "new"))

@@ -51,7 +51,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "seed", [*range(4), *(pytest.param(n, marks=pytest.mark.slow) for n in range(4, 12))]
+    "seed", [*range(2), *(pytest.param(n, marks=pytest.mark.slow) for n in range(2, 12))]
 )
 def test_a_history_of_nights_finds_what_a_plain_recomputation_finds(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

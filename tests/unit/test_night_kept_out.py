@@ -141,6 +141,7 @@ def test_with_other_limits_the_next_consolidation_brings_them_in(
     assert _content(tmp_path / "people") == _content(free / "people")
 
 
+@pytest.mark.slow
 def test_a_night_that_is_killed_in_its_gate_ends_as_one_that_was_not(
     home: Frozen, gated: Path, limit: float, tmp_path: Path
 ) -> None:

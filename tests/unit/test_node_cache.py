@@ -159,7 +159,7 @@ def test_all_pairs_are_counted_with_one_fetch_of_the_gallery(
     assert not [*place.iterdir()]
 
 
-@pytest.mark.parametrize("encrypted", [False, True])
+@pytest.mark.parametrize("encrypted", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_probes_are_searched_with_one_fetch_of_the_gallery(
     s3: S3,  # noqa: F811
     gallery: Gallery,

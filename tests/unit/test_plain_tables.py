@@ -104,7 +104,7 @@ def test_an_engine_that_is_given_the_folder_reads_every_row_and_the_columns_of_l
         }
 
 
-@pytest.mark.parametrize("engine", ["pandas", "DuckDB"])
+@pytest.mark.parametrize("engine", ["pandas", pytest.param("DuckDB", marks=pytest.mark.slow)])
 def test_an_engine_reads_a_table_at_every_moment_of_a_publication(engine: str, tables: Path) -> None:
     later = Folder.at(str(tables.parent / "later"))
     wanted = {"1.jpg", "2.jpg", "3.jpg"}

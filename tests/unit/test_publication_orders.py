@@ -26,7 +26,7 @@ from frpipe.jobs.publish.schema import MATCHES
 from frpipe.jobs.publish.sources import Publication, result_at
 from frpipe.testing.kills import at_change
 
-ORDERS = int(os.environ.get("FRPIPE_PUBLICATION_ORDERS", "3"))
+ORDERS = int(os.environ.get("FRPIPE_PUBLICATION_ORDERS", "1"))
 """Orders that are tried."""
 LAYOUTS = ("delta", "parquet")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from read_faults import KINDS, READERS, Bench, Undisturbed, without_plots
 
-A_FEW = 80
+A_FEW = 40
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from frpipe.matching.subspace import Subspace
 from frpipe.matching.topk import top_k
 
 Rng = np.random.Generator
-TRIALS, ALL_TRIALS = 80, 2000
+TRIALS, ALL_TRIALS = 40, 2000
 _DIMS = (2, 3, 8, 33, 64, 130)
 
 

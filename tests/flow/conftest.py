@@ -12,8 +12,9 @@ from cluster import Cluster, ray_cluster
 os.environ["RAY_AUTH_MODE"] = "disabled"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
+    """A cluster for a file: one that waits takes two fifths of a core, and starting it ten seconds."""
     with ray_cluster() as running:
         yield running
 

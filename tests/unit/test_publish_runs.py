@@ -497,8 +497,9 @@ def test_photos_that_stand_under_two_sources_are_told_and_those_of_the_same_name
         ("o", "new"): "is of the source o",
     }
     for asked, message in refused.items():
-        assert main([*words, "--move-source", *asked]) == 6
-        assert message in capsys.readouterr().err
+        for dry in ([], ["--dry-run"]):
+            assert main([*words, "--move-source", *asked, *dry]) == 6, (asked, dry)
+            assert message in capsys.readouterr().err
     assert main([*words, "--move-source", "new", "old"]) == 0
     assert sorted(_rows(tmp_path / "tables", "photos").source) == ["old"] * 3 + ["other"] * 2
 

@@ -173,7 +173,7 @@ class Publishing:
         root = Root.opened(self.root, self.target_bytes)
         if root is not None:
             self._refuse_other(root)
-            moves = MovedSources.read(root.folder)
+            moves = self._planned_moves(root)
             for each in todo:
                 if each.features is not None:
                     root.refuse_other_recipe(each.features.spec, each.name)
@@ -264,14 +264,17 @@ class Publishing:
         moves = self._end_moves(root, MovedSources.read(root.folder))
         if self.move is None:
             return moves
-        source = self.move[0]
-        if source not in moves.targets and not sources_there(root, {source}):
-            there = {*root.table(columns.RUNS).rows(["source"])["source"].to_pylist()} - {None}
-            raise OutputError(
-                f"no row of the tables in {root.folder.uri} is of the source {source}",
-                f"there are {', '.join(sorted(there))}",
-            )
+        _refuse_unknown(root, moves, self.move[0])
         return self._end_moves(root, record(root.folder, *self.move))
+
+    def _planned_moves(self, root: Root) -> MovedSources:
+        """Add the move that is asked for, if any, to those that are recorded; nothing is written."""
+        moves = MovedSources.read(root.folder)
+        if self.move is None or moves.targets.get(self.move[0]) == self.move[1]:
+            return moves
+        _refuse_unknown(root, moves, self.move[0])
+        moves.refuse(*self.move)
+        return moves.with_move(*self.move)
 
     def _end_moves(self, root: Root, moves: MovedSources) -> MovedSources:
         there = sources_there(root, moves.targets)
@@ -373,6 +376,16 @@ class Publishing:
     def _wrote(self, spec: TableSpec, tally: Tally) -> None:
         mine = self.tallies.setdefault(spec.name, Tally())
         mine += tally
+
+
+def _refuse_unknown(root: Root, moves: MovedSources, source: str) -> None:
+    """Raise OutputError for a source that no row is of."""
+    if source not in moves.targets and not sources_there(root, {source}):
+        there = {*root.table(columns.RUNS).rows(["source"])["source"].to_pylist()} - {None}
+        raise OutputError(
+            f"no row of the tables in {root.folder.uri} is of the source {source}",
+            f"there are {', '.join(sorted(there))}",
+        )
 
 
 def _shared_words(root: Root, source: str, other: str, count: int) -> str:

@@ -51,6 +51,18 @@ class MovedSources:
         targets.pop(target, None)
         return MovedSources(targets, self.count + 1)
 
+    def refuse(self, source: str, target: str) -> None:
+        """Raise OutputError for a move that leads nowhere."""
+        if source == target:
+            raise OutputError(f"{source} is one source, and not two", "name the other one second")
+        if source in self.targets:
+            where = self.of(source)
+            raise OutputError(f"{source} was moved to {where} before", f"move {where} to {target}")
+        if self.targets.get(target, source) != source:
+            raise OutputError(
+                f"{target} was moved to {self.of(target)} before", f"move {source} to {self.of(target)}"
+            )
+
     def of(self, source: str) -> str:
         """Where the photos of a source are now."""
         return self.targets.get(source, source)
@@ -71,15 +83,7 @@ def record(folder: Folder, source: str, target: str) -> MovedSources:
         found = MovedSources.read(folder)
         if found.targets.get(source) == target:
             return found
-        if source == target:
-            raise OutputError(f"{source} is one source, and not two", "name the other one second")
-        if source in found.targets:
-            where = found.of(source)
-            raise OutputError(f"{source} was moved to {where} before", f"move {where} to {target}")
-        if found.targets.get(target, source) != source:
-            raise OutputError(
-                f"{target} was moved to {found.of(target)} before", f"move {source} to {found.of(target)}"
-            )
+        found.refuse(source, target)
         document = json.dumps({"from": source, "to": target}, ensure_ascii=False) + "\n"
         if folder.create(f"{FOLDER}/{found.count + 1:06d}.json", document.encode()):
             return found.with_move(source, target)

@@ -39,7 +39,7 @@ class Nodes:
 
     def submit(self, folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
         """`ray job submit`, to its end."""
-        return Cluster(self.address, self.dashboard, self.head).submit(folder, *words)
+        return Cluster(self.address, self.head, self.dashboard).submit(folder, *words)
 
     def add(self) -> None:
         """Start a worker node and wait for it: Ray mixes up nodes of one machine that start together."""

@@ -25,8 +25,8 @@ class Cluster:
     """Where it answers."""
 
     address: str
-    dashboard: str
     pid: int
+    job_server: str = ""
 
     def actor_pids(self, name: str) -> list[int]:
         """Processes of this cluster that run actors of a map operator."""
@@ -45,7 +45,7 @@ class Cluster:
     def submit(self, folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
         """`ray job submit` of a command in a folder, to its end."""
         excludes = json.dumps({"excludes": [".venv", ".git", "out", "tests", "docs"]})
-        where = ("--address", self.dashboard, "--working-dir", ".", "--runtime-env-json", excludes)
+        where = ("--address", self.job_server, "--working-dir", ".", "--runtime-env-json", excludes)
         command = ["ray", "job", "submit", *where, "--", *map(str, words)]
         return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
 
@@ -56,15 +56,18 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def ray_cluster(cpus: int = 2, environment: Mapping[str, str] | None = None) -> Iterator[Cluster]:
-    """Start a head node, wait until it and its job server answer, and end it at the end.
+def ray_cluster(
+    cpus: int = 2, environment: Mapping[str, str] | None = None, *, job_server: bool = False
+) -> Iterator[Cluster]:
+    """Start a head node, wait until it answers, and end it at the end.
 
-    environment: what its workers have beside that of this process.
+    environment: what its workers have beside that of this process.  job_server: whether jobs can be
+    submitted: its dashboard takes fifteen seconds of a core to start, and then two fifths of it.
     """
     folder = Path(tempfile.mkdtemp(prefix="fr", dir="/tmp"))
     heads: list[subprocess.Popen[bytes]] = []
     try:
-        yield _started(cpus, folder, heads, environment or {})
+        yield _started(cpus, folder, heads, environment or {}, job_server=job_server)
     finally:
         for head in heads:
             _end(head)
@@ -99,7 +102,7 @@ def joined_node(cluster: Cluster, cpus: int, environment: Mapping[str, str]) -> 
             command, stdout=log, stderr=log, env=_environment(environment), start_new_session=True
         )
         try:
-            if not _are_two(cluster.address):
+            if not _are_alive(cluster.address, 2):
                 log.seek(0)
                 raise RuntimeError(f"the node did not join:\n{log.read().decode(errors='replace')[-3000:]}")
             yield
@@ -107,17 +110,17 @@ def joined_node(cluster: Cluster, cpus: int, environment: Mapping[str, str]) -> 
             _end(node)
 
 
-_TWO_NODES = """
+_NODES = """
 import sys, time, ray
 ray.init(address=sys.argv[1], logging_level="ERROR", log_to_driver=False)
-while sum(node["Alive"] for node in ray.nodes()) < 2:
+while sum(node["Alive"] for node in ray.nodes()) < int(sys.argv[2]):
     time.sleep(0.5)
 """
 
 
-def _are_two(address: str) -> bool:
-    """Wait until two nodes are alive. On a busy machine Ray may refuse the first who ask."""
-    command = [sys.executable, "-c", _TWO_NODES, address]
+def _are_alive(address: str, count: int) -> bool:
+    """Wait until so many nodes are alive. On a busy machine Ray may refuse the first who ask."""
+    command = [sys.executable, "-c", _NODES, address, str(count)]
     for _ in range(_TRIES):
         with contextlib.suppress(subprocess.TimeoutExpired):
             if not subprocess.run(command, capture_output=True, timeout=2 * _START_S, check=False).returncode:
@@ -131,7 +134,12 @@ def _environment(more: Mapping[str, str]) -> dict[str, str]:
 
 
 def _started(
-    cpus: int, folder: Path, heads: list[subprocess.Popen[bytes]], environment: Mapping[str, str]
+    cpus: int,
+    folder: Path,
+    heads: list[subprocess.Popen[bytes]],
+    environment: Mapping[str, str],
+    *,
+    job_server: bool,
 ) -> Cluster:
     """A cluster; again on other ports where another process has taken one in the meantime."""
     log = folder / "head.log"
@@ -145,6 +153,7 @@ def _started(
             f"--num-cpus={cpus}",
             "--node-ip-address=127.0.0.1",
             f"--port={port}",
+            f"--include-dashboard={str(job_server).lower()}",
             f"--dashboard-port={dashboard}",
             f"--ray-client-server-port={client}",
             f"--dashboard-agent-listen-port={agent_http}",
@@ -158,8 +167,11 @@ def _started(
                 command, stdout=out, stderr=out, env=_environment(environment), start_new_session=True
             )
         heads.append(head)
-        if _answers(head, (port, dashboard)) and _has_joined(head, dashboard):
-            return Cluster(f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}", head.pid)
+        address = f"127.0.0.1:{port}"
+        if job_server and _answers(head, (port, dashboard)) and _has_joined(head, dashboard):
+            return Cluster(address, head.pid, f"http://127.0.0.1:{dashboard}")
+        if not job_server and _answers(head, (port,)) and _are_alive(address, 1):
+            return Cluster(address, head.pid)
         _end(head)
         if len(heads) == _TRIES:
             raise RuntimeError(f"Ray did not start:\n{log.read_text()[-3000:]}")

@@ -14,8 +14,14 @@ os.environ["RAY_AUTH_MODE"] = "disabled"
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """A cluster for a file: one that waits takes two fifths of a core, and starting it ten seconds."""
     with ray_cluster() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def job_server() -> Iterator[Cluster]:
+    """A cluster to which jobs can be submitted."""
+    with ray_cluster(job_server=True) as running:
         yield running
 
 

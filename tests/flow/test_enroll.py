@@ -139,11 +139,11 @@ def test_a_gpu_that_is_not_there_is_an_error_and_never_a_silent_cpu_run(
 
 
 def test_submitted_to_the_cluster_it_leaves_the_same_rows(
-    manifest: Path, finished: Path, cluster: Cluster, tmp_path: Path
+    manifest: Path, finished: Path, job_server: Cluster, tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
     words = ("python", "jobs/enroll.py", "--manifest", manifest, "--output", output, "--set", SMALL_PARTS)
-    job = cluster.submit(ROOT, *words)
+    job = job_server.submit(ROOT, *words)
     assert job.returncode == 0, job.stdout[-3000:] + job.stderr[-3000:]
     assert content(output, "images").equals(content(finished, "images"))
     assert content(output, "faces").equals(content(finished, "faces"))

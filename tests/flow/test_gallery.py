@@ -200,10 +200,10 @@ def test_enroll_refuses_a_gallery_of_another_recipe_before_the_work(
 
 @pytest.mark.slow
 def test_submitted_to_a_cluster_it_does_the_same(
-    features: Path, whole: Path, cluster: Cluster, tmp_path: Path
+    features: Path, whole: Path, job_server: Cluster, tmp_path: Path
 ) -> None:
     words = ("python", "jobs/consolidate.py", "--features", features, "--gallery", tmp_path / "G")
-    job = cluster.submit(ROOT, *words)
+    job = job_server.submit(ROOT, *words)
     assert job.returncode == 0, job.stdout[-3000:] + job.stderr[-3000:]
     assert _rows(tmp_path / "G").equals(_rows(whole))
 

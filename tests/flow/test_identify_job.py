@@ -664,10 +664,10 @@ def test_a_manifest_of_nobody_has_rows_and_no_probes(
 
 @pytest.mark.slow
 def test_submitted_to_the_cluster_it_leaves_the_same_rows(
-    finished: Path, probes: Path, gallery: Path, cluster: Cluster, tmp_path: Path
+    finished: Path, probes: Path, gallery: Path, job_server: Cluster, tmp_path: Path
 ) -> None:
     words = ("python", "jobs/identify.py", *_words(probes, gallery, tmp_path / "out"))
-    done = cluster.submit(ROOT, *words)
+    done = job_server.submit(ROOT, *words)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert _rows(tmp_path / "out") == _rows(finished)
 

@@ -284,10 +284,10 @@ def test_another_run_on_the_same_output_is_refused(
 
 @pytest.mark.slow
 def test_submitted_to_a_cluster_it_does_the_same(
-    undisturbed: Path, long_list: Path, features: Path, cluster: Cluster, tmp_path: Path
+    undisturbed: Path, long_list: Path, features: Path, job_server: Cluster, tmp_path: Path
 ) -> None:
     words = ("--pairs", long_list, "--features", features, "--output", tmp_path / "r")
-    job = cluster.submit(ROOT, "python", "jobs/verify.py", *words)
+    job = job_server.submit(ROOT, "python", "jobs/verify.py", *words)
     assert job.returncode == 0, job.stdout[-3000:] + job.stderr[-3000:]
     assert pq.read_table(tmp_path / "r/pairs").equals(pq.read_table(undisturbed / "pairs"))
 

@@ -75,7 +75,7 @@ class PhotoProgress:
         self._over = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="progress", daemon=True)
         self._start = self._said = time.monotonic()
-        self._shown = (0, 0)
+        self._shown: tuple[int, int] | None = None
 
     def __enter__(self) -> Self:
         self._watcher.start()

@@ -36,13 +36,21 @@ def _receipt(part: int, ok: int, no_face: int = 0) -> dict[str, int]:
     return {"part": part, "ok": ok, "no_face": no_face, "rejected": 0, "faces": ok}
 
 
+def test_that_no_photo_is_in_hand_yet_is_said_once() -> None:
+    said: list[str] = []
+    progress = PhotoProgress(100, said.append)
+    progress.look()
+    progress.look()
+    assert [line.split("  ")[0] for line in said] == ["0 of 100 photos"]
+
+
 def test_photos_in_hand_are_said_before_a_part_is_done() -> None:
     said: list[str] = []
     hand: dict[int, Mapping[str, int]] = {}
     progress = PhotoProgress(100, said.append)
     progress.watch(lambda: hand)
     progress.look()
-    assert said == []
+    said.clear()
     hand[0] = {"ok": 6, "rejected": 1, "faces": 8, "located": 20}
     hand[3] = {"located": 5}
     progress.look()

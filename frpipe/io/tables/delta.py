@@ -24,7 +24,7 @@ from frpipe.core.errors import FileDamaged, OutputError, StorageError
 from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.in_order import in_order
 from frpipe.io.storage.whole_file import read_json
-from frpipe.io.tables.state import NONE, DataFile, State, now_ms, verified
+from frpipe.io.tables.state import NONE, DataFile, State, now_ms, unforgotten, verified
 from frpipe.io.tables.types import schema_json, schema_of
 
 LOG = "_delta_log"
@@ -35,8 +35,6 @@ _CHECKPOINT = re.compile(rf"{LOG}/(\d{{20}})\.checkpoint\.parquet")
 # The most commits that a reader has to list and read.
 _CHECKPOINT_EVERY = 20
 _APP = "frpipe/"
-# How long Delta Lake keeps the names of removed files.
-_TOMBSTONES_MS = 7 * 24 * 3600 * 1000
 _TRIES = 20
 _CONFIGURATION = {"delta.dataSkippingNumIndexedCols": "0"}
 # The errors of parsing a document that is no log of ours.
@@ -163,11 +161,9 @@ class DeltaLog:
         actions = [{"protocol": _protocol()}, {"metaData": _metadata(state)}]
         actions += [_txn(run, number) for run, number in state.applied.items()]
         actions += [_add(file, data_change=False) for file in state.files.values()]
-        since = now_ms() - _TOMBSTONES_MS
         actions += [
             {"remove": {"path": path, "deletionTimestamp": when, "dataChange": False}}
-            for path, when in state.removed.items()
-            if when >= since
+            for path, when in unforgotten(self.folder, state).items()
         ]
         sink = pa.BufferOutputStream()
         pq.write_table(pa.Table.from_pylist(actions, _CHECKPOINT_SCHEMA), sink)

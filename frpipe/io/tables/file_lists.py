@@ -16,7 +16,7 @@ import pyarrow as pa
 from frpipe.core.errors import FileDamaged, OutputError
 from frpipe.io.storage.folder import Folder
 from frpipe.io.storage.whole_file import read_json
-from frpipe.io.tables.state import NONE, DataFile, State, verified
+from frpipe.io.tables.state import NONE, DataFile, State, unforgotten, verified
 from frpipe.io.tables.types import schema_json, schema_of
 
 LISTS = "_files"
@@ -25,6 +25,8 @@ _NAME = re.compile(rf"{LISTS}/(\d{{9}})\.json")
 # The greatest number that a name can hold.
 _LAST = 10**9 - 1
 _KEPT = 8
+# Versions between two that leave out the names of files that are gone.
+_FORGET_EVERY = 20
 _TRIES = 20
 
 
@@ -63,7 +65,7 @@ class FileLists:
             "partition_by": list(new.partition_by),
             "schema": schema_json(new.schema),
             "files": [asdict(file) for _, file in sorted(new.files.items())],
-            "removed": dict(new.removed),
+            "removed": new.removed if number % _FORGET_EVERY else unforgotten(self.folder, new),
             "applied": dict(new.applied),
         }
         data = (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()

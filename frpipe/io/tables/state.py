@@ -11,9 +11,13 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from frpipe.io.storage.folder import Folder
+
 NONE = -1
 """The version of a table that does not exist yet."""
 _MOST = 10**15
+# How long Delta Lake keeps the names of removed files.
+_FORGET_MS = 7 * 24 * 3600 * 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,11 @@ class DataFile:
     bytes: int
     rows: int
     partition: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> str:
+        """The folder of its partition inside the table; empty where there is none."""
+        return self.path.rpartition("/")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +111,18 @@ class Log(Protocol):
 
         compaction: whether the rows are the same.
         """
+
+
+def unforgotten(folder: Folder, state: State) -> dict[str, int]:
+    """Select the removed files that versions must go on to name: lately removed ones, and those still there.
+
+    A file that no version names is taken for one that a killed writer left, or for another program's.
+    """
+    since = now_ms() - _FORGET_MS
+    if all(when >= since for when in state.removed.values()):
+        return dict(state.removed)
+    there = {entry.name for entry in folder.list()}
+    return {path: when for path, when in state.removed.items() if when >= since or path in there}
 
 
 def now_ms() -> int:

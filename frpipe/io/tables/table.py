@@ -39,8 +39,6 @@ _WIDENED = 16
 _LONGEST_PAUSE_S = 0.5
 _ROWS_OF_A_GROUP, _ROWS_WITH_VECTORS = 131_072, 16_384
 _OWN = re.compile(r"(?:[a-z_]+=[^/]+/)?part-[0-9a-f]{24}\.parquet")
-# How long removed files stay in the lists.
-_FORGET_MS = 30 * 24 * 3600 * 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,8 +361,7 @@ def edited(
     schema: pa.Schema | None = None,
 ) -> State:
     """Make the next version: without the files `gone`, with the files `fresh`."""
-    out, now = set(gone), now_ms()
-    removed = {path: when for path, when in base.removed.items() if when > now - _FORGET_MS}
+    out = set(gone)
     return replace(
         base,
         schema=schema or base.schema,
@@ -372,7 +369,7 @@ def edited(
             **{path: file for path, file in base.files.items() if path not in out},
             **{file.path: file for file in fresh},
         },
-        removed={**removed, **dict.fromkeys(out, now)},
+        removed={**base.removed, **dict.fromkeys(out, now_ms())},
         applied={**base.applied, **(applied or {})},
     )
 

@@ -175,7 +175,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="COLUMN",
         help="leave a column of the manifests out; may be repeated",
     )
-    add("--compact", action="store_true", help="merge small files now; else only where there are very many")
+    add("--compact", action="store_true", help="merge all small files now; else those of like size")
     add(
         "--target-mb",
         type=positive,

@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from typing import Literal, TypeVar
 
@@ -39,6 +40,12 @@ _WIDENED = 16
 _LONGEST_PAUSE_S = 0.5
 _ROWS_OF_A_GROUP, _ROWS_WITH_VECTORS = 131_072, 16_384
 _OWN = re.compile(r"(?:[a-z_]+=[^/]+/)?part-[0-9a-f]{24}\.parquet")
+# Small files of a partition from which on they are merged by themselves.
+_MANY = 8
+# How many times as large as all smaller ones a file may be to be merged with them; and in past partitions.
+_ALIKE, _ALIKE_IN_PAST = 1, 4
+# Rows that tell how much memory those of a file take.
+_SAMPLE = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,19 +220,20 @@ class PublishedTable:
         found += [self._write_file(key, parts) for key, parts in held.items()]
         return found
 
-    def compact(self, least_files: int = 2) -> tuple[int, int]:
+    def compact(self, *, every: bool = True) -> tuple[int, int]:
         """Merge small files into larger ones; returns how many were merged, and into how many.
 
         A file is small if it takes less than half of the target, and its rows do in memory, where they take
         several times as much without vectors. So what is merged is large, and is not merged again.
-        least_files: partitions with fewer small files stay as they are.  Memory: the rows of one large file.
+        every: whether to merge all small files, and not only those that are due.  Memory: the rows of one
+        large file.
         """
         counts = [0, 0]
 
         def change(base: State) -> Change | None:
             counts[:] = [0, 0]
             state = base
-            for group in self._groups(base, least_files):
+            for group in self._groups(base, every=every):
                 fresh = self.write(base.schema, (self.read(base, file) for file in group))
                 state = edited(state, [file.path for file in group], fresh)
                 counts[0] += len(group)
@@ -293,21 +301,20 @@ class PublishedTable:
         folder = "" if self.partition_by is None else f"{self.partition_by}={value}"
         return edited(state, fresh=[self._write_file(folder, [state.schema.empty_table()])])
 
-    def _groups(self, state: State, least_files: int) -> Iterator[list[DataFile]]:
+    def _groups(self, state: State, *, every: bool) -> Iterator[list[DataFile]]:
         """Group small files of a partition, each group for a large file."""
         folders: dict[str, list[DataFile]] = {}
-        for path, file in sorted(state.files.items()):
+        for file in sorted(state.files.values(), key=lambda each: (each.rows, each.path)):
             if file.bytes < self.target_bytes // 2:
-                folders.setdefault(path.rpartition("/")[0], []).append(file)
-        for files in folders.values():
-            if len(files) < least_files:
+                folders.setdefault(file.folder, []).append(file)
+        newest = max((file.folder for file in state.files.values() if file.rows), default="")
+        for folder, files in sorted(folders.items()):
+            due = list if every else partial(_due, past=folder < newest)
+            if len(due(files)) < 2:
                 continue
-            most = self._rows_of_a_file(state, files)
-            small = [file for file in files if file.rows < most / 2]
-            if len(small) < least_files:
-                continue
+            most = self._rows_of_a_file(state, files[-1])
             group: list[DataFile] = []
-            for file in small:
+            for file in due([file for file in files if file.rows < most / 2]):
                 then = [*group, file]
                 if sum(f.bytes for f in then) > self.target_bytes or sum(f.rows for f in then) > most:
                     if len(group) > 1:
@@ -317,13 +324,22 @@ class PublishedTable:
             if len(group) > 1:
                 yield group
 
-    def _rows_of_a_file(self, state: State, files: Sequence[DataFile]) -> float:
-        """Compute how many rows take the target in memory, by the smallest of some files."""
-        known = [file for file in files if file.rows]
-        if not known:
-            return math.inf
-        one = min(known, key=lambda file: file.rows)
-        return self.target_bytes * one.rows / max(1, int(self.read(state, one).nbytes))
+    def _rows_of_a_file(self, state: State, file: DataFile) -> float:
+        """Compute how many rows take the target in memory, by the first ones of the row groups of a file."""
+        try:
+            with self.folder.open(file.path) as opened:
+                parquet = pq.ParquetFile(opened, pre_buffer=False, page_checksum_verification=True)
+                groups = range(parquet.num_row_groups)
+                batches = (parquet.iter_batches(_SAMPLE, [group], use_threads=False) for group in groups)
+                samples = [pa.Table.from_batches(islice(each, 1), parquet.schema_arrow) for each in batches]
+        except FrpipeError:
+            raise
+        except (pa.ArrowInvalid, OSError):
+            # One that cannot be read is read whole, to tell why.
+            samples = [read_whole(self.folder, file.path, as_table)]
+        sizes = [(conformed(each, state.schema, file.partition).nbytes, len(each)) for each in samples]
+        one = max((size / rows for size, rows in sizes if rows), default=0)
+        return self.target_bytes / one if one else math.inf
 
     def _parts(self, table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
         """Split rows by the folder of their partition."""
@@ -372,6 +388,22 @@ def edited(
         removed={**base.removed, **dict.fromkeys(out, now_ms())},
         applied={**base.applied, **(applied or {})},
     )
+
+
+def _due(files: list[DataFile], *, past: bool) -> list[DataFile]:
+    """Select the small files of a partition that are merged by themselves: the smallest ones, if any.
+
+    Where a file is merged, at least a part of its own size comes to it: each row is written a few times, and
+    what is left are few files, each much larger than all smaller ones.
+
+    files: from the smallest to the largest.  past: whether newer rows go to other partitions.
+    """
+    alike, count, rows = _ALIKE_IN_PAST if past else _ALIKE, 0, 0
+    for number, file in enumerate(files, 1):
+        if file.rows <= alike * rows:
+            count = number
+        rows += file.rows
+    return files[:count] if past or len(files) >= _MANY else []
 
 
 def conformed(table: pa.Table, schema: pa.Schema, partition: Mapping[str, str] | None = None) -> pa.Table:

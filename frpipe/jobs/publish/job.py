@@ -44,7 +44,6 @@ Say = Callable[[str], None]
 Found = Callable[[Mapping[str, str]], tuple[Sequence[Publication], Sequence[str]]]
 KEEP_HOURS = {"delta": 168.0, "parquet": 0.0}
 """Hours that replaced files stay: readers of Delta may use them, readers of a folder would count them."""
-_AUTO_COMPACT_FILES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +113,7 @@ class Publishing:
     content of each run that is published, by its id.  barred: the people whose rows are kept out and removed.
     embeddings, layout: settled by the first publication; None: as they are, or with vectors, as Delta.
     without: columns of manifests to leave out.  keep_hours: how long files of older versions stay; None: 168
-    with Delta, else 0.  compact: whether to merge small files now, and not only where there are many.
+    with Delta, else 0.  compact: whether to merge all small files now, and not only those that are due.
     move: a source whose photos are of the other from now on.  same_photos: whether photos of outputs that lie
     elsewhere than those of the same ids, and are of other content, are the same ones.
 
@@ -365,7 +364,7 @@ class Publishing:
         for spec in columns.TABLES:
             table = root.table(spec)
             if table.head().version >= 0:
-                merged, into = table.compact(2 if self.compact else _AUTO_COMPACT_FILES)
+                merged, into = table.compact(every=self.compact)
                 if merged:
                     self.say(f"{spec.name}: {counted(merged, 'files')} merged into {into:,}")
 

@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from frpipe.cli.gallery_parser import positive
+from frpipe.cli.gallery_parser import numeric, positive
 from frpipe.cli.job_options import add_json
 from frpipe.cli.table import table
 from frpipe.core.counted import counted
@@ -40,7 +40,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     add = size.add_argument
     add("--photos", type=amount, required=True, metavar="N", help="rows of a manifest: 200000, 200k, 10M")
-    add("--faces", type=float, default=1.0, metavar="F", help="faces a photo (default: %(default)s)")
+    add("--faces", type=numeric, default=1.0, metavar="F", help="faces a photo (default: %(default)s)")
     add("--dim", type=positive, default=512, metavar="D", help="numbers of a vector (default: %(default)s)")
     add("--workers", type=positive, default=1, metavar="N", help="worker pods (default: %(default)s)")
     add("--cpus", type=positive, default=15, metavar="N", help="CPUs of a worker pod (default: %(default)s)")

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from frpipe.cli.gallery_parser import Commands, answer, command, identifier, positive
+from frpipe.cli.gallery_parser import Commands, answer, command, identifier, numeric, positive
 from frpipe.cli.table import size_text, table
 from frpipe.core.counted import counted
 from frpipe.core.errors import ConfigError, GalleryDamaged
@@ -88,7 +88,7 @@ def _add_backup(commands: Commands[argparse.ArgumentParser]) -> None:
     group.add_argument("--prune", action="store_true", help="remove the backups that are not kept")
     group.add_argument("--keep", type=positive, metavar="N", help="keep the newest N")
     group.add_argument(
-        "--newer-than", type=float, metavar="DAYS", help="keep those younger than this; with --keep both"
+        "--newer-than", type=numeric, metavar="DAYS", help="keep those younger than this; with --keep both"
     )
     group.add_argument(
         "--compacted",

@@ -108,13 +108,16 @@ def add_gate(parser: argparse.ArgumentParser, condition: str = "") -> None:
     group.add_argument(
         "--gate", choices=GATES, help="limits for those that are not given, as the preset of quality has them"
     )
-    group.add_argument("--min-quality", type=float, metavar="N", help="least quality_score, 0..100")
-    group.add_argument("--max-yaw-deg", type=float, metavar="D", help="largest yaw to either side, degrees")
+    group.add_argument("--min-quality", type=numeric, metavar="N", help="least quality_score, 0..100")
+    group.add_argument("--max-yaw-deg", type=numeric, metavar="D", help="largest yaw to either side, degrees")
     group.add_argument(
-        "--min-inter-eye-px", type=float, metavar="P", help="least distance of the eyes, pixels of the photo"
+        "--min-inter-eye-px",
+        type=numeric,
+        metavar="P",
+        help="least distance of the eyes, pixels of the photo",
     )
     group.add_argument(
-        "--min-pad", type=float, metavar="S", help="least pad_score, 0..1; no preset asks for it"
+        "--min-pad", type=numeric, metavar="S", help="least pad_score, 0..1; no preset asks for it"
     )
     group.add_argument(
         "--allow-unassessed",
@@ -157,7 +160,7 @@ def add_similarity(
 ) -> None:
     """Add --threshold, and --distance in its place, whose similarity ends in `threshold`."""
     group.add_argument(
-        "--threshold", type=float, action=action, metavar="S", help=f"similarity, -1..1: {meaning}"
+        "--threshold", type=numeric, action=action, metavar="S", help=f"similarity, -1..1: {meaning}"
     )
     group.add_argument(
         "--distance",
@@ -166,6 +169,22 @@ def add_similarity(
         metavar="D",
         help="the same as a cosine distance, 0..2: 1 - similarity",
     )
+
+
+def numeric(text: str) -> float:
+    """Parse a number, for argparse."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+
+
+def integer(text: str) -> int:
+    """Parse a whole number, for argparse."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
 
 
 def positive(text: str) -> int:

@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from frpipe.cli.gallery_parser import Commands, command, identifier, not_negative, pairs
+from frpipe.cli.gallery_parser import Commands, command, identifier, integer, not_negative, pairs
 from frpipe.cli.table import table
 from frpipe.core.counted import counted
 from frpipe.core.errors import ConfigError, GalleryError
@@ -42,13 +42,13 @@ def add_commands(commands: Commands[argparse.ArgumentParser]) -> None:
         help="people on the page; 0: all (default: %(default)s)",
     )
     listing.add_argument("--after", type=identifier, default="", metavar="ID", help="begin after this id")
-    listing.add_argument("--version", type=int, metavar="V", help="as of this version")
+    listing.add_argument("--version", type=integer, metavar="V", help="as of this version")
     show = command(
         commands, "show", "show all templates of one person", _show, ["G 0", "G 0 --json --vectors"]
     )
     show.add_argument("id", type=identifier, metavar="ID", help="id of the person")
     show.add_argument("--vectors", action="store_true", help="with --json: the vectors too")
-    show.add_argument("--version", type=int, metavar="V", help="as of this version")
+    show.add_argument("--version", type=integer, metavar="V", help="as of this version")
 
 
 def _list(options: argparse.Namespace) -> int:

@@ -6,7 +6,15 @@ import argparse
 from dataclasses import asdict
 
 from frpipe.cli.doubts import doubts_shown
-from frpipe.cli.gallery_parser import Commands, add_likeness, add_photos, answer, command, outcome_text
+from frpipe.cli.gallery_parser import (
+    Commands,
+    add_likeness,
+    add_photos,
+    answer,
+    command,
+    integer,
+    outcome_text,
+)
 from frpipe.cli.table import printable, table
 from frpipe.core.errors import GalleryDamaged
 
@@ -25,11 +33,13 @@ def add_commands(commands: Commands[argparse.ArgumentParser]) -> None:
         _diff,
         ["G", "G --from 3 --to 7", "G --other H --json"],
     )
-    diff.add_argument("--from", dest="old", type=int, metavar="V", help="default: the version before --to")
-    diff.add_argument("--to", dest="new", type=int, metavar="V", help="default: the newest")
+    diff.add_argument(
+        "--from", dest="old", type=integer, metavar="V", help="default: the version before --to"
+    )
+    diff.add_argument("--to", dest="new", type=integer, metavar="V", help="default: the newest")
     diff.add_argument("--other", metavar="H", help="from G to the newest version of this gallery instead")
     rollback = command(commands, "rollback", "make an older version the newest", _rollback, ["G 3"])
-    rollback.add_argument("version", type=int, metavar="V", help="a version of `frpipe gallery log`")
+    rollback.add_argument("version", type=integer, metavar="V", help="a version of `frpipe gallery log`")
     merge = command(commands, "merge", "put all people of another gallery into this one", _merge, ["G H"])
     merge.add_argument("other", metavar="H", help="a gallery of the same model")
     add_photos(merge)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from frpipe.cli.gallery_parser import add_similarity, not_negative, positive, similarity
+from frpipe.cli.gallery_parser import add_similarity, not_negative, numeric, positive, similarity
 from frpipe.core.cache_size import DEFAULT_CACHE_MB
 from frpipe.core.kernel_names import Wish
 
@@ -64,7 +64,7 @@ def calibration_card(options: argparse.Namespace) -> CalibrationCard | None:
 def add_similarities(parser: argparse.ArgumentParser, meaning: str) -> None:
     """Add --threshold and --distance, each for several."""
     add = parser.add_argument
-    add("--threshold", type=float, nargs="+", action="extend", default=[], metavar="S", help=meaning)
+    add("--threshold", type=numeric, nargs="+", action="extend", default=[], metavar="S", help=meaning)
     add(
         "--distance",
         type=similarity,

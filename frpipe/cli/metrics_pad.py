@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from frpipe.cli.gallery_parser import numeric
 from frpipe.cli.job_options import add_modes
 
 if TYPE_CHECKING:
@@ -43,10 +44,10 @@ def add_pad(tasks: Any, say: Callable[[str], None]) -> None:
     add("--output", required=True, metavar="URI", help="folder or s3:// prefix, new or of the same run")
     add("--names", nargs="+", default=[], metavar="NAME", help="of the detectors, for people")
     _add_columns(parser)
-    several = {"type": float, "nargs": "+", "default": []}
+    several = {"type": numeric, "nargs": "+", "default": []}
     add("--threshold", **several, metavar="S", help="bona fide from this score on (default: 0.5)")
     add("--target", **several, metavar="P", help="fixed APCER (default: 0.1 0.05 0.01: BPCER10, 20 and 100)")
-    add("--match", type=float, metavar="S", help="the similarity from which on the whole system accepts")
+    add("--match", type=numeric, metavar="S", help="the similarity from which on the whole system accepts")
     add("--title", default="", help="of the page")
     add_modes(parser)
     parser.set_defaults(job=partial(_job, say))

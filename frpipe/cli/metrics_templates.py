@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from frpipe.cli.gallery_parser import FACES, positive
+from frpipe.cli.gallery_parser import FACES, numeric, positive
 from frpipe.cli.job_options import add_embedder, add_modes, add_similarities
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def add_templates(tasks: Any, say: Callable[[str], None]) -> None:
     add("--output", required=True, metavar="URI", help="folder or s3:// prefix, new or of the same run")
     add("--name", default="templates", help="of the system, for people")
     add_similarities(parser, "rates at these similarities too")
-    add("--target", type=float, nargs="+", default=[], metavar="P", help="FMR, or FPIR, targets")
+    add("--target", type=numeric, nargs="+", default=[], metavar="P", help="FMR, or FPIR, targets")
     add("--title", default="", help="of the page")
     add_modes(parser)
     parser.set_defaults(job=partial(_job, say))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from frpipe.cli.gallery_parser import positive
+from frpipe.cli.gallery_parser import integer, numeric, positive
 from frpipe.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def _add_split(actions: argparse._SubParsersAction[argparse.ArgumentParser], nam
     if opened:
         add(
             "--strangers",
-            type=float,
+            type=numeric,
             default=0.5,
             metavar="SHARE",
             help="of people not enrolled (default: %(default)s)",
@@ -129,7 +129,13 @@ def _add_split(actions: argparse._SubParsersAction[argparse.ArgumentParser], nam
         default="leave-out",
         help="what becomes of people with fewer than --min-photos (default: %(default)s)",
     )
-    add("--seed", type=int, default=0, metavar="N", help="another seed, another split (default: %(default)s)")
+    add(
+        "--seed",
+        type=integer,
+        default=0,
+        metavar="N",
+        help="another seed, another split (default: %(default)s)",
+    )
     add("--repeats", type=positive, default=1, metavar="N", help="independent splits (default: %(default)s)")
     add("--gallery-list", metavar="FILE", help="no split: text or CSV of photos to enrol, with --probe-list")
     add("--probe-list", metavar="FILE", help="text or CSV of probes, with --gallery-list")

@@ -6,6 +6,7 @@ import argparse
 import json
 from typing import Any
 
+from frpipe.cli.gallery_parser import not_negative
 from frpipe.cli.table import table
 from frpipe.core.counted import counted
 
@@ -34,19 +35,17 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("--no-face", action="store_true", help="count photos without a face too")
     parser.add_argument(
-        "--limit", type=_count, default=3, metavar="N", help="samples of each reason (default: %(default)s)"
+        "--limit",
+        type=not_negative,
+        default=3,
+        metavar="N",
+        help="samples of each reason (default: %(default)s)",
     )
     parser.add_argument(
         "--manifest", metavar="FILE", help="write a manifest of exactly these rows (.parquet, .csv, .jsonl)"
     )
     parser.add_argument("--json", action="store_true", help="print it as JSON")
     parser.set_defaults(run=_run)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number, 0 or more")
-    return int(text)
 
 
 def _run(options: argparse.Namespace) -> int:

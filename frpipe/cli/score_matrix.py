@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from frpipe.cli.scores import check_output, failed_score, operating, rate_table, said, warned
+from frpipe.cli.gallery_parser import integer, numeric
+from frpipe.cli.scores import check_output, operating, rate_table, said, warned
 from frpipe.cli.table import table
 from frpipe.core.counted import counted
 
@@ -52,7 +53,7 @@ def add_parser(commands: Any) -> None:
     add("--gallery", metavar="FILE", help="of .npy: the id of each column")
     add(
         "--failed-score",
-        type=failed_score,
+        type=numeric,
         action="append",
         default=[],
         metavar="VALUE",
@@ -64,7 +65,13 @@ def add_parser(commands: Any) -> None:
         metavar="THRESHOLD",
         help="a number of the scores' kind, eer, or fmr=P (default: eer); of searches too if it is a number",
     )
-    add("--rank", type=int, default=1, metavar="R", help="a mate within it counts as found (%(default)s)")
+    add(
+        "--rank",
+        type=integer,
+        default=1,
+        metavar="R",
+        help="a mate within it counts as found (%(default)s)",
+    )
     add(
         "--fpir", type=_target, nargs="+", default=[], metavar="P", help="FPIR targets, in place of the usual"
     )

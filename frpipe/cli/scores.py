@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from frpipe.cli.calibration_text import application, calibration_lines
+from frpipe.cli.gallery_parser import numeric
 from frpipe.cli.score_card import add_card, check_card, write_card
 from frpipe.cli.table import table
 from frpipe.core.counted import counted
@@ -83,7 +84,7 @@ def add_parser(commands: Any) -> None:
     )
     add(
         "--failed-score",
-        type=failed_score,
+        type=numeric,
         action="append",
         default=[],
         metavar="VALUE",
@@ -308,14 +309,6 @@ def _at(found: Scored, point: Point) -> list[str]:
 def warned(warnings: Iterable[str]) -> list[str]:
     """Warnings as sentences."""
     return [f"{one[:1].upper()}{one[1:]}{'' if one.endswith('?') else '.'}" for one in warnings]
-
-
-def failed_score(text: str) -> float:
-    """Of --failed-score."""
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
 
 
 def check_output(path: Path | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from frpipe.cli.gallery_parser import positive
 from frpipe.core.counted import counted
 
 
@@ -21,21 +22,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("output", help="the --output of a jobs/enroll.py run")
     parser.add_argument("-o", "--picture", type=Path, default=Path("sheet.png"), help="PNG to write")
-    parser.add_argument("--limit", type=_positive, default=24, help="photos at most (default: %(default)s)")
-    parser.add_argument("--columns", type=_positive, default=4, help="photos in a row (default: %(default)s)")
+    parser.add_argument("--limit", type=positive, default=24, help="photos at most (default: %(default)s)")
+    parser.add_argument("--columns", type=positive, default=4, help="photos in a row (default: %(default)s)")
     parser.add_argument(
         "--held",
         action="store_true",
         help="draw the faces that a stage has held back, a tile each: why, what was measured, and the limit",
     )
     parser.set_defaults(run=_run)
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("1 or more")
-    return number
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ FORMAT_VERSION = 1
 NORMALISATION = "unit"
 AES = "aes-256-gcm"
 SAME_VECTORS = "same_vectors"
+RECIPE_HASHES = ("embedder_hash", "preprocessing_hash", "detector_hash")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,11 @@ class GallerySpec:
     def stored_type(self) -> str:
         """NumPy's name of the stored numbers, little-endian."""
         return "<f2" if self.dtype == "float16" else "<f4"
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """The hashes of the recipe, by their names."""
+        return {name: getattr(self, name) for name in RECIPE_HASHES}
 
     @property
     def preprocessing_hashes(self) -> frozenset[str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +28,8 @@ DIM = 16
 HASHES = {"embedder_hash": "e" * 64, "preprocessing_hash": "p" * 64, "detector_hash": "d" * 64}
 METADATA = {f"frpipe.{name}": value for name, value in HASHES.items()}
 _NOTHING = pa.schema([])
+Facts = Mapping[str, object]
+_NO_FACTS: Facts = MappingProxyType({})
 
 
 class Photo(NamedTuple):
@@ -108,10 +111,16 @@ def _face(photo: Photo) -> dict[str, object]:
     }
 
 
-def made_search(place: Path, probes: Folder, created: str, *people: str, gallery: str = "g") -> Folder:
-    """A result of identify on the photos of an output: each has these people for candidates."""
+def made_search(
+    place: Path, probes: Folder, created: str, *people: str, gallery: str = "g", facts: Facts = _NO_FACTS
+) -> Folder:
+    """A result of identify on the photos of an output: each has these people for candidates.
+
+    facts: further ones of its run.json.
+    """
     out = Folder.at(str(place))
-    run.claim(out, {"job": "identify"}, {"created": created, "probes": probes.uri})
+    identity = {"job": "identify", "gallery_id": gallery, "probes": run.digest(probes)}
+    run.claim(out, identity, {"created": created, "probes": probes.uri, **facts})
     rows = [
         {
             **dict.fromkeys(PROBE_SCHEMA.names),
@@ -136,12 +145,14 @@ def made_search(place: Path, probes: Folder, created: str, *people: str, gallery
     return out
 
 
-def made_dedup(place: Path, created: str, *people: str, gallery: str = "g") -> Folder:
-    """A result of dedup: a cluster of these people, or none."""
+def made_dedup(
+    place: Path, created: str, *people: str, gallery: str = "g", facts: Facts = _NO_FACTS
+) -> Folder:
+    """A result of dedup: a cluster of these people, or none. facts: further ones of its run.json."""
     out = Folder.at(str(place))
-    run.claim(out, {"job": "dedup", "source": {"gallery_id": gallery}}, {"created": created})
-    facts = {"cluster_id": "c", "component_id": "c", "size": len(people), "weak": False}
-    rows = [{**facts, "subject_id": who, "keeper": who == people[0]} for who in people]
+    run.claim(out, {"job": "dedup", "source": {"gallery_id": gallery}}, {"created": created, **facts})
+    cluster = {"cluster_id": "c", "component_id": "c", "size": len(people), "weak": False}
+    rows = [{**cluster, "subject_id": who, "keeper": who == people[0]} for who in people]
     data = to_parquet(pa.Table.from_pylist(rows, CLUSTER_SCHEMA), {})
     out.write(CLUSTERS, data)
     run.seal(out, [part_file(CLUSTERS, data)], {"clusters": int(bool(people))}, "")

@@ -17,7 +17,7 @@ import argparse
 import json
 
 from frpipe.cli.exits import guarded
-from frpipe.cli.gallery_parser import not_negative, pairs, positive
+from frpipe.cli.gallery_parser import not_negative, numeric, pairs, positive
 from frpipe.cli.job_options import (
     add_cache,
     add_calibration,
@@ -107,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     add_calibration(parser)
     add(
         "--min-similarity",
-        type=float,
+        type=numeric,
         metavar="S",
         help="list no candidate below it, which is faster: up to the threshold (default: all of --top)",
     )

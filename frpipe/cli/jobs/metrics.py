@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from frpipe.cli import score_matrix, scores
 from frpipe.cli.exits import guarded
-from frpipe.cli.gallery_parser import FACES, not_negative, positive
+from frpipe.cli.gallery_parser import FACES, integer, not_negative, numeric, positive
 from frpipe.cli.job_options import (
     add_cache,
     add_embedder,
@@ -221,14 +221,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     searches.add_argument(
         "--rank",
-        type=int,
+        type=integer,
         default=1,
         metavar="R",
         help="within which a mate counts as found: FNIR(N, R, T), TPIR, curves (%(default)s)",
     )
     searches.add_argument(
         "--galleries",
-        type=int,
+        type=integer,
         nargs="+",
         default=[],
         metavar="N",
@@ -321,7 +321,14 @@ def _add_all_pairs(tasks: Any) -> None:
     )
     add("--name", default="all pairs", help="of the system, for people")
     add_similarities(parser, "similarities; else the card's")
-    add("--target", type=float, nargs="+", default=[], metavar="P", help="FMR targets, in place of the usual")
+    add(
+        "--target",
+        type=numeric,
+        nargs="+",
+        default=[],
+        metavar="P",
+        help="FMR targets, in place of the usual",
+    )
     add("--by", metavar="COLUMN", help="the same within each label of this column, and across labels")
     add_cache(parser)
     add_workers(parser)
@@ -344,7 +351,7 @@ def _task(tasks: Any, name: str, what: str, examples: str, rate: str) -> argpars
     add_similarities(parser, "rates at these similarities too")
     add(
         "--target",
-        type=float,
+        type=numeric,
         nargs="+",
         default=[],
         metavar="P",
@@ -353,7 +360,7 @@ def _task(tasks: Any, name: str, what: str, examples: str, rate: str) -> argpars
     add("--by", nargs="+", default=[], metavar="COLUMN", help="the same for each label of these columns")
     add(
         "--card",
-        type=float,
+        type=numeric,
         nargs="+",
         default=[],
         metavar="P",
@@ -361,7 +368,7 @@ def _task(tasks: Any, name: str, what: str, examples: str, rate: str) -> argpars
     )
     add(
         "--confidence",
-        type=float,
+        type=numeric,
         default=0.95,
         metavar="C",
         help=f"that the {rate} of a card is at most its target (%(default)s)",

@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from frpipe.cli.exits import guarded
-from frpipe.cli.gallery_parser import positive
+from frpipe.cli.gallery_parser import hours, positive
 from frpipe.cli.job_options import add_modes, job_parser
 from frpipe.cli.reporter import Speaker
 from frpipe.cli.stdout import kept_clean
@@ -184,16 +184,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--keep-hours",
-        type=_hours,
+        type=hours,
         metavar="H",
         help="how long replaced files stay for readers that are at them (default: 168 of delta, else 0)",
     )
     add_modes(parser)
     return parser
-
-
-def _hours(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < 1e6:
-        raise argparse.ArgumentTypeError(f"{text} is no number of hours")
-    return value

@@ -208,13 +208,12 @@ class Dedup(Startable[ReportResult]):
         if before is not None:
             before.check(identity)
         more = None if since is None else {"result": None, **since}
-        hashes = {key: getattr(spec, key) for key in ("embedder_hash", "preprocessing_hash", "detector_hash")}
         return DedupPlan(
             source=source,
             spec=spec,
             limit=limit,
             content=identity,
-            searched={"source": facts, "since": more, **hashes},
+            searched={"source": facts, "since": more, **spec.hashes},
             workers=self.execution.workers,
             before=before,
             kernel=self.execution.kernel,

@@ -21,7 +21,7 @@ from frpipe.core.threshold import Threshold, both_forms
 from frpipe.gallery.catalog import VersionId
 from frpipe.gallery.gallery import Gallery
 from frpipe.gallery.search_view import SearchView
-from frpipe.gallery.spec import GallerySpec
+from frpipe.gallery.spec import SAME_VECTORS, GallerySpec
 from frpipe.io.output import run
 from frpipe.io.output.parts import PartFile, to_parquet
 from frpipe.io.output.units import Units
@@ -136,7 +136,8 @@ class DedupPlan(Plan[UnitsRead[Counts]]):
 
     def facts(self) -> dict[str, Any]:
         created = datetime.now(UTC).isoformat(timespec="seconds")
-        return {"created": created, "block_rows": self.source.block_rows, **self.searched}
+        same = {SAME_VECTORS: [*self.spec.same_vectors]}
+        return {"created": created, "block_rows": self.source.block_rows, **self.searched, **same}
 
     def claimed(self, out: Folder, facts: Mapping[str, Any]) -> None:
         """Take the blocks of the first launch, by which units are numbered."""
@@ -296,13 +297,12 @@ class DedupPlan(Plan[UnitsRead[Counts]]):
 
     @cached_property
     def _metadata(self) -> dict[str, str]:
-        names = ("embedder_hash", "preprocessing_hash", "detector_hash")
         searched = VersionId.read(self.searched["source"])
         return {
             "frpipe.job": "dedup",
             **(searched.as_metadata() if searched else {}),
             "frpipe.threshold_similarity": repr(self.limit.similarity),
-            **{f"frpipe.{name}": getattr(self.spec, name) for name in names},
+            **{f"frpipe.{name}": value for name, value in self.spec.hashes.items()},
             **calibration_metadata(self.ratios),
         }
 

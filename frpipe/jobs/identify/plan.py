@@ -12,6 +12,7 @@ from typing import Any
 from frpipe.core.counted import counted
 from frpipe.core.errors import ConfigError
 from frpipe.gallery.shard_cache import CacheSpec
+from frpipe.gallery.spec import SAME_VECTORS
 from frpipe.io.output import run
 from frpipe.io.output.features import Features, PartRows
 from frpipe.io.output.units import Units
@@ -110,11 +111,15 @@ class IdentifyPlan(Plan[UnitsRead[ProbeCounts]]):
         self.search_plan = replace(self.search_plan, spec=spec)
 
     def facts(self) -> dict[str, Any]:
+        spec, probes = self.search_plan.gallery.spec, self.source.spec
         return {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "probes": self.probes,
             "gallery": self.search_plan.gallery.uri,
             "probe_rows": self.probe_rows,
+            **spec.hashes,
+            # Either may know hashes that the other does not: an older gallery knows its own alone.
+            SAME_VECTORS: sorted(spec.preprocessing_hashes | probes.preprocessing_hashes),
         }
 
     def claimed(self, out: Folder, facts: Mapping[str, Any]) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from frpipe.io.tables.state import NONE, State
-from frpipe.io.tables.table import Change, PublishedTable, conformed, edited
+from frpipe.io.tables.table import Change, PublishedTable, conformed, edited, unified
 from frpipe.jobs.publish.merge import Tally
-from frpipe.jobs.publish.rows import plain, with_run
+from frpipe.jobs.publish.rows import plain, with_run, with_texts
 from frpipe.jobs.publish.sources import Publication
 
 _PHOTOS = "photos"
-_READ = ["source", "subject_id", "status", "faces", "as_of", "vanished"]
+_READ = ["source", "subject_id", "recipe", "status", "faces", "as_of", "vanished"]
+_KEYS = ["source", "subject_id", "recipe"]
 _HELD = 1_000_000
 _SUMS = [
     ("photos", "sum"),
@@ -33,17 +36,18 @@ def make_people(people: PublishedTable, photos: PublishedTable) -> Tally:
         if head.version in (NONE, base.applied.get(_PHOTOS)):
             return None
         fresh = _people(photos, head)
-        written = people.write(base.schema, [fresh])
+        schema = unified(base.schema, people.schema)
+        written = people.write(schema, [fresh])
         tally.rows, tally.files = len(fresh), len(written)
         tally.bytes = sum(each.bytes for each in written)
-        return Change(edited(base, base.files, written, {_PHOTOS: head.version}))
+        return Change(edited(base, base.files, written, {_PHOTOS: head.version}, schema))
 
     people.transact(change)
     return tally
 
 
 def _people(photos: PublishedTable, head: State) -> pa.Table:
-    sums = [pa.table({"source": pa.array([], pa.string()), "subject_id": pa.array([], pa.string())})]
+    sums = [pa.table({name: pa.array([], pa.string()) for name in _KEYS})]
     held = 0
     for _, table in photos.scan(head, _READ):
         there = pc.and_(pc.is_valid(table["subject_id"]), pc.is_null(table["vanished"]))
@@ -51,8 +55,7 @@ def _people(photos: PublishedTable, head: State) -> pa.Table:
         ok = pc.equal(mine["status"], "ok").cast(pa.int64())
         counted = pa.table(
             {
-                "source": mine["source"],
-                "subject_id": mine["subject_id"],
+                **{name: mine[name] for name in _KEYS},
                 "photos": pa.repeat(pa.scalar(1, pa.int64()), len(mine)),
                 "photos_ok": ok,
                 "faces": pc.fill_null(mine["faces"].cast(pa.int64()), 0),
@@ -70,17 +73,24 @@ def _people(photos: PublishedTable, head: State) -> pa.Table:
 
 
 def _summed(table: pa.Table) -> pa.Table:
-    found = table.group_by(["source", "subject_id"]).aggregate(_SUMS)
+    found = table.group_by(_KEYS).aggregate(_SUMS)
     return found.rename_columns({f"{name}_{how}": name for name, how in _SUMS})
 
 
 def duplicate_rows(
-    clusters: pa.Table, scope: str, publication: Publication, schemas: tuple[pa.Schema, pa.Schema]
+    clusters: pa.Table,
+    scope: str,
+    publication: Publication,
+    recipe: Mapping[str, str | None],
+    schemas: tuple[pa.Schema, pa.Schema],
 ) -> tuple[pa.Table, pa.Table]:
-    """Make the rows of `duplicates` and of `duplicate_members`. clusters: of a result of dedup."""
+    """Make the rows of `duplicates` and of `duplicate_members`.
+
+    clusters: of a result of dedup.  recipe: the columns that say its recipe.
+    """
     columns = {name: plain(clusters[name], name) for name in clusters.column_names}
     members = pa.table({"scope": pa.repeat(scope, len(clusters)), **columns})
-    members = with_run(members, publication, "")
+    members = with_texts(with_run(members, publication, None), recipe)
     keepers = members.filter(members["keeper"]).select(["cluster_id", "subject_id"])
     grouped = (
         members.group_by(["scope", "cluster_id", "component_id", "weak"])
@@ -89,5 +99,5 @@ def duplicate_rows(
         .join(keepers, "cluster_id", join_type="left outer")
         .rename_columns({"subject_id": "keeper"})
     )
-    found = with_run(grouped, publication, "")
+    found = with_texts(with_run(grouped, publication, None), recipe)
     return conformed(found, schemas[0]), conformed(members, schemas[1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -34,6 +34,7 @@ from frpipe.jobs.publish.merge import (
 from frpipe.jobs.publish.move import move_source, shared_photos, sources_there
 from frpipe.jobs.publish.moved_sources import MovedSources, record
 from frpipe.jobs.publish.other_photos import other_photos
+from frpipe.jobs.publish.result_recipe import ResultRecipe
 from frpipe.jobs.publish.root import Root
 from frpipe.jobs.publish.rows import RunRows
 from frpipe.jobs.publish.schema import TableSpec
@@ -170,12 +171,14 @@ class Publishing:
         """Report what would be published; nothing is written."""
         todo, known, unfinished = self._todo()
         root = Root.opened(self.root, self.target_bytes)
+        if (settled := root or self._new(todo)) is not None:
+            for each in todo:
+                _refuse_other_recipe(settled, each)
         if root is not None:
             self._refuse_other(root)
             moves = self._planned_moves(root)
             for each in todo:
                 if each.features is not None:
-                    root.refuse_other_recipe(each.features.spec, each.name)
                     rows = RunRows(moves.publication(each), root.recipe)
                     refuse = partial(self._refuse_other_photos, root, rows, moves)
                     root.table(columns.PHOTOS).looked(refuse)
@@ -213,17 +216,22 @@ class Publishing:
     def _root(self, todo: Sequence[Publication]) -> Root:
         root = Root.opened(self.root, self.target_bytes)
         if root is None:
-            spec = next((each.features.spec for each in todo if each.features is not None), None)
-            if spec is None:
+            if (new := self._new(todo)) is None:
                 raise OutputError(
                     f"there are no tables in {self.root} yet, and no photos to begin them with",
                     "publish a finished enroll output, or a night with photos, first",
                 )
-            embeddings = True if self.embeddings is None else self.embeddings
-            folder = Folder.at(self.root)
-            root = Root(folder, self.layout or "delta", embeddings, spec, self.target_bytes).settled()
+            root = new.settled()
         self._refuse_other(root)
         return root
+
+    def _new(self, todo: Sequence[Publication]) -> Root | None:
+        """Make tables of the recipe of the first photos; nothing is written. None where there are none."""
+        spec = next((each.features.spec for each in todo if each.features is not None), None)
+        if spec is None:
+            return None
+        embeddings = True if self.embeddings is None else self.embeddings
+        return Root(Folder.at(self.root), self.layout or "delta", embeddings, spec, self.target_bytes)
 
     def _refuse_other(self, root: Root) -> None:
         asked = {"layout": self.layout, "embeddings": self.embeddings}
@@ -285,6 +293,7 @@ class Publishing:
 
     def _publish(self, root: Root, found: Publication, moves: MovedSources) -> MovedSources:
         """Merge one publication into all tables, into `runs` last; returns the moves until then."""
+        _refuse_other_recipe(root, found)
         while True:
             each = moves.publication(found)
             self._merge(root, each, moves)
@@ -300,8 +309,6 @@ class Publishing:
         barred = self.barred.with_moves(moves)
         rows = RunRows(each, root.recipe, root.embeddings, self.without)
         photos = root.table(columns.PHOTOS)
-        if each.features is not None:
-            root.refuse_other_recipe(each.features.spec, each.name)
         if each.features is not None or each.vanished is not None:
             refuse = partial(self._refuse_other_photos, root, rows, moves)
             self._wrote(columns.PHOTOS, merge_photos(photos, rows, barred, refuse))
@@ -319,8 +326,10 @@ class Publishing:
             self._duplicates(root, each, each.dedup, barred)
 
     def _record(self, root: Root, each: Publication) -> None:
+        facts = {k: v for folder in each.results for k, v in ResultRecipe.of(folder).hashes.items()}
+        facts |= {name: value for name, value in each.facts.items() if value is not None}
         row = {
-            **{name: each.facts.get(name) for name in columns.RUNS.schema().names},
+            **{name: facts.get(name) for name in columns.RUNS.schema().names},
             "run_id": each.run_id,
             "kind": each.kind,
             "source": each.source or None,
@@ -337,12 +346,13 @@ class Publishing:
         source = run.begun(folder)["identity"].get("source") or {}
         scope = str(source.get("gallery_id") or source.get("features") or folder.uri)
         tables = [root.table(spec) for spec in (columns.DUPLICATES, columns.MEMBERS)]
+        recipe = ResultRecipe.of(folder).columns(root.recipe)
 
         def made(at: int) -> pa.Table:
             clusters = run.read_table(folder, CLUSTERS)
             theirs = barred.mask(clusters.append_column("scope", pa.repeat(scope, len(clusters))))
             clusters = clusters.filter(pa.array(~theirs))
-            return duplicate_rows(clusters, scope, each, (tables[0].schema, tables[1].schema))[at]
+            return duplicate_rows(clusters, scope, each, recipe, (tables[0].schema, tables[1].schema))[at]
 
         for at, spec in enumerate((columns.DUPLICATES, columns.MEMBERS)):
             rows = replace_rows(tables[at], "scope", scope, partial(made, at), each)
@@ -375,6 +385,17 @@ class Publishing:
     def _wrote(self, spec: TableSpec, tally: Tally) -> None:
         mine = self.tallies.setdefault(spec.name, Tally())
         mine += tally
+
+
+def _refuse_other_recipe(root: Root, each: Publication) -> None:
+    """Raise OutputError where photos of a publication, or a search, are of another recipe than the tables."""
+    if each.features is not None:
+        root.refuse_other_recipe(each.features.spec, each.name)
+        # A gallery of older code may know a hash of these photos, and not that of the tables.
+        same = (*root.spec.same_vectors, *each.features.spec.preprocessing_hashes)
+        root = replace(root, spec=replace(root.spec, same_vectors=same))
+    for folder in each.results:
+        root.refuse_other_recipe(ResultRecipe.of(folder).beside(root.spec), folder.uri)
 
 
 def _refuse_unknown(root: Root, moves: MovedSources, source: str) -> None:

@@ -27,7 +27,8 @@ from frpipe.io.tables.table import Change, PublishedTable, edited, unified
 from frpipe.jobs.identify.candidates import without_candidates
 from frpipe.jobs.identify.worker import PROBES
 from frpipe.jobs.publish.moved_sources import MovedSources
-from frpipe.jobs.publish.rows import RunRows, plain, with_run
+from frpipe.jobs.publish.result_recipe import ResultRecipe
+from frpipe.jobs.publish.rows import RunRows, plain, with_run, with_texts
 from frpipe.jobs.publish.schema import MATCHES
 from frpipe.jobs.publish.sources import Publication, Search, digest_of
 
@@ -248,6 +249,7 @@ def merge_search(  # noqa: PLR0917
     keys, galleries = (_joined([pair[at] for pair in named]).unique() for at in (0, 1))
     standing = Standing(photos, search.source, keys)
     name, own_rows = f"{publication.run_id}.{search.name}", pa.array([publication.run_id])
+    detector = {"detector_hash": ResultRecipe.of(search.folder).hashes.get("detector_hash")}
     seen: list[int] = []
 
     def of_search(ids: pa.Table) -> pa.Table:
@@ -291,7 +293,7 @@ def merge_search(  # noqa: PLR0917
             for part in units.tables():
                 columns = {column: plain(part[column], column) for column in part.column_names}
                 columns["search"] = pa.repeat(search.name, len(part))
-                found = of_search(pa.table(columns))
+                found = with_texts(of_search(pa.table(columns)), detector)
                 out = ~_in(found["image_id"], ids) | _in(found["image_id"], losers)
                 out |= barred.mask(found.rename_columns({"probe_subject_id": "subject_id"}))
                 yield barred.candidates(found.filter(pa.array(~out)))[0]

@@ -62,9 +62,9 @@ class Root:
         try:
             self.spec.check_same(other)
         except GalleryMismatch as error:
+            difference = error.message.replace("the gallery's is", "theirs is")
             raise OutputError(
-                f"{name} is of another recipe than the tables in {self.folder.uri}: "
-                f"{error.message.replace('the gallery', 'theirs')}",
+                f"{name} is of another recipe than the tables in {self.folder.uri}: {difference}",
                 "vectors of two recipes cannot be compared: publish it to another root",
             ) from None
 

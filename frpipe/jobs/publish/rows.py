@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from frpipe.core.errors import FileDamaged
 from frpipe.core.schema import face_columns, image_columns
+from frpipe.gallery.spec import RECIPE_HASHES
 from frpipe.io.output.features import Features
 from frpipe.io.storage.folder import Folder
 from frpipe.io.tables.types import column_name, portable
@@ -18,7 +19,6 @@ from frpipe.jobs.photo_places import located
 from frpipe.jobs.publish.schema import EMBEDDING, OWN_NAMES, REJECTS, VECTOR, further_column
 from frpipe.jobs.publish.sources import Publication
 
-_HASHES = ("detector_hash", "embedder_hash", "preprocessing_hash")
 _OURS = frozenset(column.name for column in (*image_columns(99), *face_columns(1, 99)))
 Keep = Callable[[pa.Table], pa.Table]
 
@@ -91,11 +91,11 @@ class RunRows:
 
     def _spec_hashes(self) -> dict[str, str]:
         assert self.publication.features is not None
-        return {name: getattr(self.publication.features.spec, name) for name in _HASHES}
+        return self.publication.features.spec.hashes
 
 
 def with_run(
-    table: pa.Table, publication: Publication, recipe: str, *, source: str | None = None
+    table: pa.Table, publication: Publication, recipe: str | None, *, source: str | None = None
 ) -> pa.Table:
     """Append the columns of a run to a table. source: None: that of the publication."""
     facts = {
@@ -104,9 +104,7 @@ def with_run(
         "recipe": recipe,
         "month": publication.month,
     }
-    table = pa.table(
-        {**dict(zip(table.column_names, table.columns, strict=True)), **_repeated(facts, len(table))}
-    )
+    table = with_texts(table, facts)
     times = {
         "night": pa.scalar(publication.night, pa.date32()),
         "as_of": pa.scalar(publication.as_of, pa.timestamp("us", tz="UTC")),
@@ -115,6 +113,13 @@ def with_run(
     for name, value in times.items():
         table = table.append_column(name, pa.repeat(value, len(table)))
     return table
+
+
+def with_texts(table: pa.Table, facts: Mapping[str, str | None]) -> pa.Table:
+    """Set columns of a table to the same text in every row."""
+    return pa.table(
+        {**dict(zip(table.column_names, table.columns, strict=True)), **_repeated(facts, len(table))}
+    )
 
 
 def _placed(folder: Folder, part: int, table: pa.Table) -> pa.Table:
@@ -129,7 +134,7 @@ def _beside(table: pa.Table, other: Features, part: int) -> pa.Table:
     """Append the vectors of a further embedder to faces; its recipe is in the names of the columns."""
     beside = other.faces(part, [EMBEDDING, "norm", "embedder_hash", "preprocessing_hash"])
     metadata = beside.schema.metadata or {}
-    hashes = [metadata.get(f"frpipe.{name}".encode(), b"").decode() for name in _HASHES[1:]]
+    hashes = [metadata.get(f"frpipe.{name}".encode(), b"").decode() for name in RECIPE_HASHES[:2]]
     vectors, norms = (further_column(name, str(other.embedder), hashes) for name in (EMBEDDING, "norm"))
     table = table.append_column(vectors, beside[EMBEDDING].cast(VECTOR))
     return table.append_column(norms, beside["norm"])
@@ -145,5 +150,5 @@ def plain(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
     return column if column.type == kind else column.cast(kind, safe=not pa.types.is_timestamp(kind))
 
 
-def _repeated(facts: Mapping[str, str], rows: int) -> dict[str, pa.Array]:
+def _repeated(facts: Mapping[str, str | None], rows: int) -> dict[str, pa.Array]:
     return {name: pa.repeat(pa.scalar(value, pa.string()), rows) for name, value in facts.items()}

@@ -32,6 +32,8 @@ _TIMES = (
 _RECIPE = Column(
     "recipe", pa.string(), "the recipe of these tables: 16 digits of a hash of embedder and input"
 )
+_AS_SAID = tuple(replace(each, nullable=True) for each in (*_HASHES, _RECIPE))
+"""The same of results, as far as they say it; null, too, in rows of older code."""
 _PARTITION = Column(MONTH, pa.string(), "partition: the month of the night, or else of `as_of`: 2026-11")
 _OF_RUN = (_RUN_ID, _NIGHT, *_TIMES)
 _TAIL = (_VANISHED, *_OF_RUN, *_HASHES, _RECIPE, _PARTITION)
@@ -129,6 +131,7 @@ MATCHES = TableSpec(
         Column("photo_as_of", _TIME, "`as_of` of the run that found the face", True),
         Column("photo_night", pa.date32(), "`night` of the run that found the face", True),
         Column("photo_processed_at", _TIME, "`processed_at` of the run that found the face", True),
+        _AS_SAID[0],
     ),
     ("probe_subject_id", "image_id"),
     ("image_id", "face_id"),
@@ -144,6 +147,7 @@ DUPLICATES = TableSpec(
         Column("keeper", pa.string(), "the subject to keep, by template quality", True),
         Column("weak", pa.bool_(), "whether the component was too large to be split", True),
         *_OF_RUN,
+        *_AS_SAID,
     ),
     ("cluster_id",),
     ("cluster_id",),
@@ -159,6 +163,7 @@ MEMBERS = TableSpec(
             "subject_id",
         ),
         *_OF_RUN,
+        *_AS_SAID,
     ),
     ("subject_id",),
     ("subject_id", "cluster_id"),
@@ -178,6 +183,7 @@ PEOPLE = TableSpec(
         Column("faces", pa.int64(), "faces on these photos, bystanders' too"),
         Column("first_as_of", _TIME, "`as_of` of the oldest of these rows"),
         Column("last_as_of", _TIME, "`as_of` of the newest"),
+        _AS_SAID[-1],
     ),
     ("subject_id",),
     ("subject_id",),
@@ -202,7 +208,7 @@ RUNS = TableSpec(
         Column("vanished", pa.int64(), "photos that it did not find any more", True),
         Column("detector", pa.string(), "name of the detector, with the first digits of its hash", True),
         Column("embedder", pa.string(), "the same of the embedder", True),
-        *(Column(each.name, each.type, each.doc, True) for each in _HASHES),
+        *_AS_SAID[:-1],
         Column("seconds", pa.float64(), "time that it took; of a night, of all its launches", True),
         Column("nodes", pa.int64(), "nodes of a night", True),
         Column("cost", pa.float64(), "price of a night, where `cost.node_hour` was given", True),

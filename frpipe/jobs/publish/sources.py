@@ -109,6 +109,11 @@ class Publication:
         return int(self.facts.get("photos") or 0)
 
     @property
+    def results(self) -> list[Folder]:
+        """The results of identify and of dedup that are published with it."""
+        return [*(each.folder for each in self.searches), *([self.dedup] if self.dedup else [])]
+
+    @property
     def name(self) -> str:
         """The name for messages."""
         return f"the night of {self.night}" if self.kind == NIGHT else str(self.facts.get("output"))
@@ -282,10 +287,7 @@ def models_of(features: FeatureRun, report: Facts) -> dict[str, Any]:
     return {
         "detector": models.get("detector"),
         "embedder": models.get("embedder"),
-        **{
-            name: getattr(features.spec, name)
-            for name in ("detector_hash", "embedder_hash", "preprocessing_hash")
-        },
+        **features.spec.hashes,
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ from frpipe.runtime.session import cluster
 PAGE = ROOT / "docs/queries.md"
 TEXT = PAGE.read_text(encoding="utf-8").splitlines()
 BLOCKS = blocks_of(PAGE)
-ANSWERS = ("recent", "pairs", "weeks", "drifts")
+ANSWERS = ("recent", "pairs", "weeks", "figures", "drifts")
 LAYOUTS = {"plain": "parquet", "tables": "delta"}
 LATER = "2026-05-13"
 Rows = list[tuple[Any, ...]]
@@ -109,7 +110,9 @@ def _plain(rows: Any) -> Rows:
 def _value(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.date()
-    return round(float(value), 9) if isinstance(value, float) else value
+    if isinstance(value, float):
+        return None if math.isnan(value) else round(value, 9)
+    return value
 
 
 def _rows(answer: Any) -> Rows:
@@ -151,10 +154,14 @@ def _asked(engine: str, names: dict[str, Any]) -> list[Rows]:
 
 def test_each_question_has_an_answer_that_another_night_changes(answers: dict[Path, list[Rows]]) -> None:
     first, later = answers.values()
-    assert [len(rows) for rows in first] == [14, 3, 7, 2]
+    assert [len(rows) for rows in first] == [14, 3, 7, 4, 2]
     assert {rows[0][0] for rows in first[1:2]} == {"album"}
     assert {row[0] for row in first[0]} == {date(2026, 5, 10), date(2026, 5, 11)}
-    assert all(a != b for a, b in zip(first[:3], later[:3], strict=True))
+    weeks = sorted(later[3])
+    assert [row[1:3] for row in weeks] == [(1, 6), (1, 6), (1, 6), (2, 11)]
+    assert [row[-1] for row in weeks] == [0, 1, 0, 0]
+    assert [row[-2] is None for row in weeks] == [True, False, False, False]
+    assert all(a != b for a, b in zip(first[:4], later[:4], strict=True))
 
 
 ENGINES = [
@@ -223,7 +230,7 @@ def test_spark_gives_the_answers_of_duckdb(spark: Any, place: Path, answers: dic
     (block,) = _under("Spark")
     names: dict[str, Any] = {"spark": spark}
     exec(compile(block.text.replace('f"plain/', f'f"{place}/plain/'), block.place, "exec"), names)
-    theirs = [*(spark.sql(query.rstrip(";\n")) for query in QUERIES[:3]), names["drifts"]]
+    theirs = [*(spark.sql(query.rstrip(";\n")) for query in QUERIES[:4]), names["drifts"]]
     for question, frame, ours in zip(ANSWERS, theirs, answers[place], strict=True):
         assert _plain(frame.collect()) == ours, question
 

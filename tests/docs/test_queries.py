@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from datetime import date, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ import duckdb
 import numpy as np
 import pandas as pd
 import pytest
+from deltalake import DeltaTable
 from doc_blocks import ROOT, Block, blocks_of
 from doc_place import frpipe, in_this_process, make_models
 from query_nights import later_night, nights
 from spark_here import spark_session
 
+from frpipe.jobs.publish.schema import TABLES
 from frpipe.runtime.session import cluster
 
 PAGE = ROOT / "docs/queries.md"
@@ -214,6 +217,59 @@ def test_columns_that_came_later_are_read_and_null_before(
         assert rows[rows.department.isna()][second].isna().all()
         assert len(rows) > len(later) > 0
         assert set(rows.month.astype(str)) == {"2026-03", "2026-05"}
+
+
+# DuckDB's extensions
+
+DELTA, VSS = "By DuckDB's extension `delta`", "By DuckDB's extension `vss`"
+
+
+def _extended(*names: str) -> dict[str, Any]:
+    """The names of the page's programs with extensions of DuckDB. Skips where pip has not installed these."""
+    for name in names:
+        package, file = (
+            f"duckdb_extension_{name}",
+            f"extensions/v{duckdb.__version__}/{name}.duckdb_extension",
+        )
+        found = find_spec(package)
+        if found is None or not (Path(found.origin or "").parent / file).exists():
+            why = f"pip has not installed duckdb-extension-{name} of DuckDB {duckdb.__version__}"
+            pytest.skip(f"{why}: docs/queries.md says where there is one")
+    made: dict[str, Any] = {}
+    for heading in (DELTA, VSS)[: len(names)]:
+        for block in _under(heading):
+            exec(compile("\n" * (block.line - 1) + block.text, str(PAGE), "exec"), made)
+    return made
+
+
+def test_duckdb_reads_all_tables_of_delta_lake_by_its_extension(
+    place: Path, answers: dict[Path, list[Rows]]
+) -> None:
+    con = _extended("delta")["con"]
+    for spec in TABLES:
+        theirs = con.sql(f"FROM {spec.name}").to_arrow_table()
+        ours = DeltaTable(f"tables/{spec.name}").to_pyarrow_table()
+        assert sorted(theirs.column_names) == sorted(ours.column_names), spec.name
+        theirs = theirs.select(ours.column_names).cast(ours.schema)
+        texts = [sorted(map(repr, each.to_pylist())) for each in (theirs, ours)]
+        assert texts[0] == texts[1] != [], spec.name
+    assert [_plain(con.sql(query).fetchall()) for query in QUERIES] == answers[place]
+
+
+def test_an_index_of_duckdb_proposes_what_exact_scores_confirm(
+    before: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(before)
+    names = _extended("delta", "vss")
+    con, probe = names["con"], names["first"]
+    plan = con.sql(f"EXPLAIN {names['proposed'](probe, 5)}").fetchall()
+    assert "HNSW_INDEX_SCAN" in str(plan)
+    faces = con.sql("SELECT face_id, vector FROM vectors").fetchall()
+    exact = np.asarray([vector for _, vector in faces], np.float64) @ probe.astype(np.float64)
+    found = names["nearest"](probe, 5)
+    assert np.allclose([score for _, score in found], sorted(exact, reverse=True)[:5], atol=1e-6)
+    known = dict(zip((face for face, _ in faces), exact, strict=True))
+    assert np.allclose([known[face] for face, _ in found], [score for _, score in found], atol=1e-6)
 
 
 # Spark

@@ -130,7 +130,7 @@ def at_home(amended: Amendments = AMENDED) -> Iterator[Frozen]:
 
 def _copy(target: Path, amended: Amendments) -> Frozen:
     shutil.copytree(
-        FIXTURES, target, ignore=shutil.ignore_patterns("make.py", "expected.json", "__pycache__")
+        FIXTURES, target, ignore=shutil.ignore_patterns("make.py", "expected.json", "tables", "__pycache__")
     )
     for name, time_ns in expected()["times_ns"].items():
         os.utime(target / name, ns=(time_ns, time_ns))

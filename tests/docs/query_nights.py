@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import yaml
 from doc_place import draw, frpipe, write_rows
 
@@ -11,8 +12,9 @@ PLACES = {"runs": "nights", "photos": "album", "gallery": "night.gallery"}
 SETTINGS = {
     "dedup": {"threshold": 0.99},
     "identify": {"gallery": {"threshold": 0.8}},
-    "drift": {"enabled": False},
-    "gates": {"max_vanished_ratio": None},
+    "drift": {"least_values": 3},
+    "gates": {"max_vanished_ratio": None, "min_photos": 5},
+    "cost": {"node_hour": 2.0},
 }
 # Of each night, whose photos are new, and who is with them on another.
 NIGHTS = {
@@ -21,6 +23,8 @@ NIGHTS = {
     "2026-05-10": ("bela", "anna"),
     "2026-05-11": ("cleo", "bela"),
 }
+BROKEN = "2026-03-20"
+"""The night of which a gate does not hold."""
 
 
 def configure(path: str = "night.yaml", **settings: object) -> None:
@@ -48,7 +52,14 @@ def album(date: str) -> None:
 def night(date: str) -> None:
     """A night over the album as it is, with what is new."""
     album(date)
-    frpipe("run", "nightly", "--config", "night.yaml", "--date", date)
+    words = ("run", "nightly", "--config", "night.yaml", "--date", date)
+    if date != BROKEN:
+        frpipe(*words)
+        return
+    configure(gates={**SETTINGS["gates"], "min_photos": 100})
+    with pytest.raises(AssertionError, match="exit code 16"):
+        frpipe(*words)
+    configure()
 
 
 def nights() -> None:

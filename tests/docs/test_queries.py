@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 from collections.abc import Iterator
 from datetime import date, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +16,19 @@ import duckdb
 import numpy as np
 import pandas as pd
 import pytest
+from deltalake import DeltaTable
 from doc_blocks import ROOT, Block, blocks_of
 from doc_place import frpipe, in_this_process, make_models
 from query_nights import later_night, nights
 from spark_here import spark_session
 
+from frpipe.jobs.publish.schema import TABLES
 from frpipe.runtime.session import cluster
 
 PAGE = ROOT / "docs/queries.md"
 TEXT = PAGE.read_text(encoding="utf-8").splitlines()
 BLOCKS = blocks_of(PAGE)
-ANSWERS = ("recent", "pairs", "weeks", "drifts")
+ANSWERS = ("recent", "pairs", "weeks", "figures", "drifts")
 LAYOUTS = {"plain": "parquet", "tables": "delta"}
 LATER = "2026-05-13"
 Rows = list[tuple[Any, ...]]
@@ -109,7 +113,9 @@ def _plain(rows: Any) -> Rows:
 def _value(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.date()
-    return round(float(value), 9) if isinstance(value, float) else value
+    if isinstance(value, float):
+        return None if math.isnan(value) else round(value, 9)
+    return value
 
 
 def _rows(answer: Any) -> Rows:
@@ -151,10 +157,14 @@ def _asked(engine: str, names: dict[str, Any]) -> list[Rows]:
 
 def test_each_question_has_an_answer_that_another_night_changes(answers: dict[Path, list[Rows]]) -> None:
     first, later = answers.values()
-    assert [len(rows) for rows in first] == [14, 3, 7, 2]
+    assert [len(rows) for rows in first] == [14, 3, 7, 4, 2]
     assert {rows[0][0] for rows in first[1:2]} == {"album"}
     assert {row[0] for row in first[0]} == {date(2026, 5, 10), date(2026, 5, 11)}
-    assert all(a != b for a, b in zip(first[:3], later[:3], strict=True))
+    weeks = sorted(later[3])
+    assert [row[1:3] for row in weeks] == [(1, 6), (1, 6), (1, 6), (2, 11)]
+    assert [row[-1] for row in weeks] == [0, 1, 0, 0]
+    assert [row[-2] is None for row in weeks] == [True, False, False, False]
+    assert all(a != b for a, b in zip(first[:4], later[:4], strict=True))
 
 
 ENGINES = [
@@ -209,6 +219,59 @@ def test_columns_that_came_later_are_read_and_null_before(
         assert set(rows.month.astype(str)) == {"2026-03", "2026-05"}
 
 
+# DuckDB's extensions
+
+DELTA, VSS = "By DuckDB's extension `delta`", "By DuckDB's extension `vss`"
+
+
+def _extended(*names: str) -> dict[str, Any]:
+    """The names of the page's programs with extensions of DuckDB. Skips where pip has not installed these."""
+    for name in names:
+        package, file = (
+            f"duckdb_extension_{name}",
+            f"extensions/v{duckdb.__version__}/{name}.duckdb_extension",
+        )
+        found = find_spec(package)
+        if found is None or not (Path(found.origin or "").parent / file).exists():
+            why = f"pip has not installed duckdb-extension-{name} of DuckDB {duckdb.__version__}"
+            pytest.skip(f"{why}: docs/queries.md says where there is one")
+    made: dict[str, Any] = {}
+    for heading in (DELTA, VSS)[: len(names)]:
+        for block in _under(heading):
+            exec(compile("\n" * (block.line - 1) + block.text, str(PAGE), "exec"), made)
+    return made
+
+
+def test_duckdb_reads_all_tables_of_delta_lake_by_its_extension(
+    place: Path, answers: dict[Path, list[Rows]]
+) -> None:
+    con = _extended("delta")["con"]
+    for spec in TABLES:
+        theirs = con.sql(f"FROM {spec.name}").to_arrow_table()
+        ours = DeltaTable(f"tables/{spec.name}").to_pyarrow_table()
+        assert sorted(theirs.column_names) == sorted(ours.column_names), spec.name
+        theirs = theirs.select(ours.column_names).cast(ours.schema)
+        texts = [sorted(map(repr, each.to_pylist())) for each in (theirs, ours)]
+        assert texts[0] == texts[1] != [], spec.name
+    assert [_plain(con.sql(query).fetchall()) for query in QUERIES] == answers[place]
+
+
+def test_an_index_of_duckdb_proposes_what_exact_scores_confirm(
+    before: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(before)
+    names = _extended("delta", "vss")
+    con, probe = names["con"], names["first"]
+    plan = con.sql(f"EXPLAIN {names['proposed'](probe, 5)}").fetchall()
+    assert "HNSW_INDEX_SCAN" in str(plan)
+    faces = con.sql("SELECT face_id, vector FROM vectors").fetchall()
+    exact = np.asarray([vector for _, vector in faces], np.float64) @ probe.astype(np.float64)
+    found = names["nearest"](probe, 5)
+    assert np.allclose([score for _, score in found], sorted(exact, reverse=True)[:5], atol=1e-6)
+    known = dict(zip((face for face, _ in faces), exact, strict=True))
+    assert np.allclose([known[face] for face, _ in found], [score for _, score in found], atol=1e-6)
+
+
 # Spark
 
 
@@ -223,7 +286,7 @@ def test_spark_gives_the_answers_of_duckdb(spark: Any, place: Path, answers: dic
     (block,) = _under("Spark")
     names: dict[str, Any] = {"spark": spark}
     exec(compile(block.text.replace('f"plain/', f'f"{place}/plain/'), block.place, "exec"), names)
-    theirs = [*(spark.sql(query.rstrip(";\n")) for query in QUERIES[:3]), names["drifts"]]
+    theirs = [*(spark.sql(query.rstrip(";\n")) for query in QUERIES[:4]), names["drifts"]]
     for question, frame, ours in zip(ANSWERS, theirs, answers[place], strict=True):
         assert _plain(frame.collect()) == ours, question
 

@@ -35,7 +35,8 @@ from frpipe.jobs.replay.job import Replay
 from frpipe.testing.executors import InThisProcess
 
 # Of the place where a run was done, and not of what it found.
-_TIMES = {"fetch_ms", "decode_ms", "detect_ms", "align_ms", "embed_ms", "seconds", "processed_at", "as_of"}
+_TIMES = {"fetch_ms", "decode_ms", "detect_ms", "align_ms", "embed_ms", "seconds", "photos_per_s"}
+_TIMES |= {"processed_at", "as_of"}
 _SIDE, _PATTERN, _TILE, _FACE = 64, 40, 8, 8
 
 

@@ -15,6 +15,7 @@ from frpipe.gallery.suppression import Suppressions
 from frpipe.io.output import run
 from frpipe.io.storage.folder import Folder
 from frpipe.jobs.features import FeatureRun
+from frpipe.jobs.nightly.drift import MOVED
 from frpipe.jobs.nightly.history import Past, nights
 from frpipe.jobs.nightly.journal import NightJournal
 from frpipe.jobs.nightly.photo_sources import joined, prefixes_of, published_sources, sources_of
@@ -40,6 +41,8 @@ from frpipe.jobs.publish.sources import (
 )
 
 _STEP = "publish"
+_MEANS = ("detection_score", "quality", "mated_similarity")
+"""The measures of a night whose means the table of runs has."""
 Facts = dict[str, Any]
 
 
@@ -200,7 +203,28 @@ def _night_facts(night: Past, features: FeatureRun | None, vanished: int) -> dic
         "cost": cost.get("night"),
         "currency": cost.get("currency"),
         "output": night.folder.uri,
+        "photos_per_s": enroll.get("rows_per_s"),
+        **_gate_facts(report.get("gates") or []),
+        **_drift_facts((night.steps.get("drift") or {}).get("measures")),
     }
     if features is not None:
         found |= models_of(features, run.complete(features.folder) or {})
     return found
+
+
+def _gate_facts(gates: Sequence[Facts]) -> Facts:
+    """Say whether all gates hold, and name those that do not."""
+    if not gates:
+        return {}
+    broken = sorted(gate["gate"] for gate in gates if not gate["holds"])
+    return {"gates_hold": not broken, "gates_broken": broken}
+
+
+def _drift_facts(measures: Mapping[str, Facts] | None) -> Facts:
+    """Give the means of measures, their largest distance, and the names of those that have moved."""
+    if measures is None:
+        return {}
+    apart = [each["distance"] for each in measures.values() if each["distance"] is not None]
+    means = {f"{name}_mean": measures[name]["tonight"]["mean"] for name in _MEANS if name in measures}
+    moved = sorted(name for name, each in measures.items() if each["verdict"] == MOVED)
+    return {**means, "drift_distance": max(apart, default=None), "drift_moved": moved}

@@ -15,6 +15,7 @@ from frpipe.jobs.identify.schema import PROBE_COLUMNS
 
 _TIME = pa.timestamp("us", tz="UTC")
 MONTH, EMBEDDING, VECTOR = "month", "embedding", pa.list_(pa.field("element", pa.float32(), False))
+_NAMES = pa.list_(pa.field("element", pa.string(), False))
 
 SOURCE = Column("source", pa.string(), "what the ids of photos belong to: those of two sources never meet")
 _VANISHED = Column("vanished", pa.date32(), "the night that did not find the photo any more", True)
@@ -224,6 +225,31 @@ RUNS = TableSpec(
             True,
         ),
         Column("probe_source", pa.string(), "source of the probes, where a night searched for others", True),
+        Column("photos_per_s", pa.float64(), "photos enrolled in a second, in the last launch", True),
+        Column(
+            "detection_score_mean", pa.float64(), "of a night with the step `drift`: mean of its faces", True
+        ),
+        Column("quality_mean", pa.float64(), "likewise: mean template quality of its faces, 0..1", True),
+        Column(
+            "mated_similarity_mean",
+            pa.float64(),
+            "likewise: mean best similarity of a new template to older ones of the same person",
+            True,
+        ),
+        Column(
+            "gates_hold",
+            pa.bool_(),
+            "of a night: whether all gates held when it was published; null: none was set",
+            True,
+        ),
+        Column("gates_broken", _NAMES, "the gates that did not", True),
+        Column(
+            "drift_distance",
+            pa.float64(),
+            "of a night: the largest distance of a measure from nights before, 0..1; null: none compared",
+            True,
+        ),
+        Column("drift_moved", _NAMES, "the measures that have moved; null: none was measured", True),
     ),
     ("as_of",),
     ("run_id",),

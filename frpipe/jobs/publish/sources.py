@@ -277,7 +277,7 @@ def _facts(report: Facts, folder: Folder) -> dict[str, Any]:
     if "ok" not in report:
         found = {name: report.get(name) for name in ("probes", "identified", "clusters")}
     else:
-        found["photos"] = report.get("rows")
+        found |= {"photos": report.get("rows"), "photos_per_s": report.get("rows_per_s")}
     return {**found, "seconds": report.get("wall_s"), "output": folder.uri}
 
 

@@ -206,6 +206,7 @@ def _searched(place: Path, name: str, probes: str, day: str, *people: str) -> Pu
             "decision": "identified" if row["faces"] else None,
             "gallery_id": "g",
             "rank1_subject_id": people[0],
+            **_HASHES,
             "candidates": [
                 {"rank": n, "subject_id": who, "similarity": 1 - n / 8, "distance": n / 8}
                 for n, who in enumerate(people, 1)

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 def canonical_text(text: str) -> str:
     """The text in NFC. A lone surrogate stays as it is."""
-    return unicodedata.normalize("NFC", text)
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def likeness(text: str) -> str:

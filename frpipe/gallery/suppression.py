@@ -125,6 +125,26 @@ class Suppressions:
         """Whether an id is suppressed: of a person, a photo, or the SHA-256 of a photo's file."""
         return any(digest(key, kind, value) in sets[kind] for key, sets in self._sets.items() if sets[kind])
 
+    def among(self, kind: str, values: Iterable[str]) -> list[str]:
+        """Those of some ids that are suppressed."""
+        some, found = list(values), list[str]()
+        for key, sets in self._sets.items():
+            if held := sets[kind]:
+                # The state after the key, as each id begins with it.
+                start = _keyed(key, kind).copy
+                for value in some:
+                    state = start()
+                    state.update(_hashed(kind, value))
+                    if state.hexdigest() in held:
+                        found.append(value)
+        return found
+
+    @cached_property
+    def digest(self) -> str:
+        """64 hex digits that stand for all that the list suppresses; it names nobody."""
+        told = sorted({entry.digest for entry in self.entries})
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
     def beyond(self, obeyed: Collection[str]) -> Suppressions:
         """The entries whose digest is not among some, of those that were obeyed before."""
         return Suppressions(entry for entry in self.entries if entry.digest not in obeyed)
@@ -137,7 +157,7 @@ class Suppressions:
             if name in table.column_names and any(sets[kind] for sets in self._sets.values()):
                 column = table.column(name)
                 column = image_ids(column) if name == FACE_ID else column
-                hit |= _where(column, partial(self.holds, kind))
+                hit |= _where(column, partial(self.among, kind))
         if self and FACE_ID in table.column_names and any(sets[CONTENTS] for sets in self._sets.values()):
             hit |= _where(table.column(FACE_ID), self._by_photo)
         return hit
@@ -165,15 +185,16 @@ class Suppressions:
                 mine[kind] |= getattr(entry, kind)
         return sets
 
-    def _by_photo(self, face_id: str) -> bool:
-        alone = _OF_PHOTO.search(face_id)
-        return alone is not None and self.holds(CONTENTS, alone[1])
+    def _by_photo(self, face_ids: Iterable[str]) -> list[str]:
+        alone = {each: found[1] for each in face_ids if (found := _OF_PHOTO.search(each))}
+        gone = {*self.among(CONTENTS, alone.values())}
+        return [each for each, content in alone.items() if content in gone]
 
 
-def _where(column: pa.ChunkedArray, holds: Callable[[str], bool]) -> NDArray[np.bool_]:
-    """Rows for which a test holds: (rows,) bool; each value is tested once, and null fails."""
+def _where(column: pa.ChunkedArray, among: Callable[[Iterable[str]], Collection[str]]) -> NDArray[np.bool_]:
+    """Rows whose values are chosen: (rows,) bool; each value is asked about once, and null is not chosen."""
     values = column.unique().to_pylist()
-    barred = [value for value in values if value is not None and holds(value)]
+    barred = among(value for value in values if value is not None)
     found = pc.is_in(column, value_set=pa.array(barred, column.type)).to_numpy(zero_copy_only=False)
     return np.asarray(found, bool)
 
@@ -380,9 +401,17 @@ def imported(data: bytes) -> Suppressions:
 
 def digest(key: str, kind: str, value: str) -> str:
     """Digest of an id, 32 hex digits. key: hex.  kind: one of KINDS."""
-    text = value[:_CONTENT_DIGITS].lower() if kind == CONTENTS else canonical_text(value)
-    keyed = hashlib.blake2b(text.encode(), digest_size=16, key=bytes.fromhex(key), person=kind.encode())
-    return keyed.hexdigest()
+    state = _keyed(key, kind)
+    state.update(_hashed(kind, value))
+    return state.hexdigest()
+
+
+def _keyed(key: str, kind: str) -> hashlib.blake2b:
+    return hashlib.blake2b(digest_size=16, key=bytes.fromhex(key), person=kind.encode())
+
+
+def _hashed(kind: str, value: str) -> bytes:
+    return (value[:_CONTENT_DIGITS].lower() if kind == CONTENTS else canonical_text(value)).encode()
 
 
 def image_of(face_id: str) -> str:

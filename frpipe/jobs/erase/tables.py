@@ -95,7 +95,7 @@ class TableErasure:
         before = self._marks()
         ids = self._own | before.ids
         marks = before.written(ids, self._needles(before))
-        gone = strike(self.root, self._leaving(ids)[0], barrier=True)
+        gone = strike(self.root, self._leaving(ids)[0])
         for table in sorted(self.root.tables(), key=lambda each: each.folder == faces):
             table.vacuum(barrier=True)
         self.say(f"{counted(gone, 'rows')} are out of the tables; reading every file back")

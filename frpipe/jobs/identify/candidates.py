@@ -7,12 +7,13 @@ from collections.abc import Callable
 import pyarrow as pa
 
 _RANKED = ("subject_id", "similarity", "distance", "llr")
-_FOUND = [
+FOUND = [
     "candidates",
     *(f"rank1_{name}" for name in _RANKED),
     "decision",
     "threshold_similarity",
 ]
+"""Columns that say who was found for a probe."""
 
 
 def without_candidates(table: pa.Table, people: Callable[[pa.Array], set[str]]) -> tuple[pa.Table, int]:
@@ -26,7 +27,7 @@ def without_candidates(table: pa.Table, people: Callable[[pa.Array], set[str]]) 
     gone = people(listed.unique())
     if not gone:
         return table, 0
-    names = [name for name in _FOUND if name in table.column_names]
+    names = [name for name in FOUND if name in table.column_names]
     rows, changed = table.select(names).to_pylist(), 0
     for row in rows:
         before = row["candidates"] or []

@@ -39,7 +39,7 @@ from frpipe.jobs.publish.root import Root
 from frpipe.jobs.publish.rows import RunRows
 from frpipe.jobs.publish.schema import TableSpec
 from frpipe.jobs.publish.sources import NIGHT, Publication, Search, probes_of, sorted_by_time
-from frpipe.jobs.publish.strike import obey
+from frpipe.jobs.publish.strike import obey, purge
 
 Say = Callable[[str], None]
 Found = Callable[[Mapping[str, str]], tuple[Sequence[Publication], Sequence[str]]]
@@ -51,8 +51,9 @@ KEEP_HOURS = {"delta": 168.0, "parquet": 0.0}
 class Published:
     """The result of a publication.
 
-    runs, nights: published now.  known: published before.  unfinished: left out.  written: by table.
-    tables: rows, files and bytes of each table as it is now.
+    runs, nights: published now.  known: published before.  unfinished: left out.  suppressed: rows that were
+    taken out.  purged_files: files of older versions that were removed for it.  written: by table.  tables:
+    rows, files and bytes of each table as it is now.
     """
 
     root: str
@@ -62,6 +63,7 @@ class Published:
     known: int
     unfinished: Sequence[str]
     suppressed: int
+    purged_files: int
     written: Mapping[str, Tally]
     tables: Mapping[str, Mapping[str, int]]
     removed_files: int
@@ -96,6 +98,8 @@ class Published:
             yield f"left out   not finished: {', '.join(self.unfinished)}"
         if self.suppressed:
             yield f"suppressed {counted(self.suppressed, 'rows')} taken out: the gallery's list names them"
+        if self.purged_files:
+            yield f"removed    {counted(self.purged_files, 'files')} of older versions, which had such rows"
         for name, there in self.tables.items():
             wrote = self.written.get(name, Tally())
             new = f"  (+{wrote.rows:,}, -{wrote.gone:,})" if wrote.rows or wrote.gone else ""
@@ -142,7 +146,7 @@ class Publishing:
         todo, known, unfinished = self._todo()
         root = self._root(todo)
         moves = self._moved(root)
-        suppressed = obey(root, self.barred.with_moves(moves))
+        suppressed, purged = self._obey(root, moves)
         with Progress(sum(each.photos for each in todo), "photos", self.say) as progress:
             for each in todo:
                 moves = self._publish(root, each, moves)
@@ -152,7 +156,10 @@ class Publishing:
         self._widen(root)
         self._wrote(columns.PEOPLE, make_people(root.table(columns.PEOPLE), root.table(columns.PHOTOS)))
         self._compact(root)
-        removed = self._vacuum(root)
+        # Another publisher may have brought some of them meanwhile, also of these runs.
+        late, gone = self._obey(root, moves)
+        purged += gone
+        removed = purged + self._vacuum(root)
         return Published(
             root.folder.uri,
             root.layout,
@@ -160,7 +167,8 @@ class Publishing:
             sum(each.kind == NIGHT for each in todo),
             known,
             unfinished,
-            suppressed,
+            suppressed + late,
+            purged,
             {name: tally for name, tally in self.tallies.items() if tally.rows or tally.gone},
             sizes(root),
             removed,
@@ -291,6 +299,12 @@ class Publishing:
                 self.say(f"{counted(rows, 'rows')} of {source} are of {target} now")
         return moves
 
+    def _obey(self, root: Root, moves: MovedSources) -> tuple[int, int]:
+        """Take out whom the list names; returns how many rows, and files of older versions."""
+        count = obey(root, self.barred.with_moves(moves)) if self.barred else 0
+        # Also what a call has left that was killed, whatever list it obeyed.
+        return count, purge(root)
+
     def _publish(self, root: Root, found: Publication, moves: MovedSources) -> MovedSources:
         """Merge one publication into all tables, into `runs` last; returns the moves until then."""
         _refuse_other_recipe(root, found)
@@ -314,7 +328,7 @@ class Publishing:
             self._wrote(columns.PHOTOS, merge_photos(photos, rows, barred, refuse))
             standing = Standing(photos, each.source, rows.keys())
             for spec, made in ((columns.FACES, rows.faces), (columns.REJECTS, rows.rejects)):
-                self._wrote(spec, merge_dependent(root.table(spec), standing, rows, made))
+                self._wrote(spec, merge_dependent(root.table(spec), standing, rows, made, barred))
             gone = remove_stale(root.table(columns.MATCHES), standing)
             self._wrote(columns.MATCHES, Tally(gone=gone))
             self._tell_shared(root, each, rows)
@@ -354,8 +368,10 @@ class Publishing:
             clusters = clusters.filter(pa.array(~theirs))
             return duplicate_rows(clusters, scope, each, recipe, (tables[0].schema, tables[1].schema))[at]
 
-        for at, spec in enumerate((columns.DUPLICATES, columns.MEMBERS)):
-            rows = replace_rows(tables[at], "scope", scope, partial(made, at), each)
+        filtered = barred.filtered(galleries=[scope])
+        # Members first: clusters without any are taken out by whoever obeys a list.
+        for at, spec in ((1, columns.MEMBERS), (0, columns.DUPLICATES)):
+            rows = replace_rows(tables[at], "scope", scope, partial(made, at), each, filtered)
             self._wrote(spec, rows)
 
     def _tell_shared(self, root: Root, each: Publication, rows: RunRows) -> None:

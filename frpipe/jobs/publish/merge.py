@@ -7,7 +7,7 @@ writer was first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
@@ -27,6 +27,7 @@ from frpipe.io.tables.table import Change, PublishedTable, edited, unified
 from frpipe.jobs.identify.candidates import without_candidates
 from frpipe.jobs.identify.worker import PROBES
 from frpipe.jobs.publish.moved_sources import MovedSources
+from frpipe.jobs.publish.obeyed import GALLERY, SOURCE, kept, number, owed, record
 from frpipe.jobs.publish.result_recipe import ResultRecipe
 from frpipe.jobs.publish.rows import RunRows, plain, with_run, with_texts
 from frpipe.jobs.publish.schema import MATCHES
@@ -36,6 +37,7 @@ Mask = NDArray[np.bool_]
 Decide = Callable[[pa.Table], tuple[Mask, Mask]]
 """Marks the rows of a file to remove, and those to mark as vanished."""
 Gone = Callable[[pa.Table], Mask]
+_NAMES = ("image_id", "subject_id", "content_sha256")
 _KEYS, _EPOCH = ["source", "image_id"], datetime(1970, 1, 1, tzinfo=UTC)
 ORDER = ["as_of", "night", "processed_at", "run_id"]
 FACES = [f"photo_{name}" for name in ORDER]
@@ -68,14 +70,14 @@ class Barred:
     list: of the gallery that the photos go to.  sources: the sources that it speaks for, with all prefixes
     that the gallery may have before the ids of their photos; None: all sources, and as prefixes the source
     itself and `prefixes`.  galleries: by the id of a gallery, the list that its people obey as candidates and
-    in clusters; None: `list`, in every gallery.  names_of: a source, with those that were moved to it.
+    in clusters; None: `list`, in every gallery.  moves: of the tables, where `sources` is None.
     """
 
     list: Suppressions = field(default_factory=lambda: Suppressions(()))
     sources: Mapping[str, Collection[str]] | None = None
     prefixes: Collection[str] = ("",)
     galleries: Mapping[str, Suppressions] | None = None
-    names_of: Callable[[str], Collection[str]] = lambda source: (source,)
+    moves: MovedSources = field(default_factory=MovedSources)
 
     def __bool__(self) -> bool:
         return bool(self.list) or any((self.galleries or {}).values())
@@ -85,7 +87,7 @@ class Barred:
         if not moves.targets:
             return self
         if self.sources is None:
-            return replace(self, names_of=moves.names_of)
+            return replace(self, moves=moves)
         found: dict[str, dict[str, None]] = {}
         for source, prefixes in self.sources.items():
             found.setdefault(moves.of(source), {}).update(dict.fromkeys(prefixes))
@@ -98,15 +100,52 @@ class Barred:
             return _any(table, [_is(scopes, name) & _named(barred, table) for name, barred in lists])
         if not self.list or "source" not in table.column_names:
             return _named(self.list, table)
-        sources = self.sources
-        if sources is None:
-            names = table["source"].unique().to_pylist()
-            sources = {each: {*self.prefixes, *self.names_of(each)} for each in names}
-        marks = []
-        for source, prefixes in sources.items():
-            mine = _is(table["source"], source)
-            marks += [mine & _named(self.list, table, prefix) for prefix in prefixes if mine.any()]
-        return _any(table, marks)
+        hit = np.zeros(len(table), bool)
+        named = table.select([each for each in _NAMES if each in table.column_names])
+        for source in table["source"].unique().to_pylist():
+            if prefixes := self._prefixes(source):
+                at = np.flatnonzero(_is(table["source"], source))
+                hit[at] = _named(self.list, named.take(pa.array(at)), prefixes)
+        return hit
+
+    def _prefixes(self, source: str) -> Collection[str]:
+        if self.sources is None:
+            return {*self.prefixes, *self.moves.names_of(source)}
+        return self.sources.get(source, ())
+
+    def of_sources(self) -> dict[str, int]:
+        """The records of tables whose rows are of sources that they obey: name and number."""
+        if not self.list:
+            return {}
+        if self.sources is None:
+            told = sorted(self.prefixes), sorted(self.moves.targets.items())
+            return {record(SOURCE, None): number(self.list.digest, *told)}
+        return {record(SOURCE, s): number(self.list.digest, sorted(p)) for s, p in self.sources.items()}
+
+    def of_galleries(self) -> dict[str, int]:
+        """The same of candidates and clusters."""
+        lists = {None: self.list} if self.galleries is None else self.galleries
+        return {record(GALLERY, name): number(each.digest) for name, each in lists.items() if each}
+
+    def filtered(self, sources: Iterable[str] = (), galleries: Iterable[str] = ()) -> dict[str, int]:
+        """The records that rows concern which were filtered by the lists: name and number."""
+        known, names = {**self.of_sources(), **self.of_galleries()}, list[str]()
+        for kind, each in ((SOURCE, [*sources]), (GALLERY, [*galleries])):
+            names += [record(kind, name) for name in (None, *each)] if each else []
+        return {name: known.get(name, 0) for name in names}
+
+    def beyond(self, records: Mapping[str, int]) -> Barred:
+        """Leave out what a table obeys. records: of its log."""
+        sources, galleries = self.sources, self.galleries
+        if due := [name for name, each in self.of_sources().items() if records.get(name) != each]:
+            sources = sources and {s: p for s, p in sources.items() if record(SOURCE, s) in due}
+        else:
+            sources = {}
+        if due := [name for name, each in self.of_galleries().items() if records.get(name) != each]:
+            galleries = galleries and {g: each for g, each in galleries.items() if record(GALLERY, g) in due}
+        else:
+            galleries = {}
+        return replace(self, sources=sources, galleries=galleries)
 
     def candidates(self, table: pa.Table) -> tuple[pa.Table, int]:
         """Remove suppressed people from the candidates of `matches`; returns how many rows changed."""
@@ -122,14 +161,14 @@ class Barred:
         return table, changed
 
 
-def _named(barred: Suppressions, table: pa.Table, prefix: str = "") -> Mask:
-    """Mark the rows that a list names. prefix: what it has before the ids of photos."""
+def _named(barred: Suppressions, table: pa.Table, prefixes: Collection[str] = ("",)) -> Mask:
+    """Mark the rows that a list names. prefixes: what it may have before the ids of photos."""
+    hit = np.zeros(len(table), bool)
     if not barred:
-        return np.zeros(len(table), bool)
-    named = table.select([n for n in ("subject_id", "content_sha256") if n in table.column_names])
-    if "image_id" in table.column_names:
-        named = named.append_column("image_id", sourced(table["image_id"], prefix))
-    hit: Mask = barred.mask(named)
+        return hit
+    hit |= barred.mask(table.select([n for n in _NAMES[1:] if n in table.column_names]))
+    for prefix in prefixes if "image_id" in table.column_names else ():
+        hit |= barred.mask(pa.table({"image_id": sourced(table["image_id"], prefix)}))
     return hit
 
 
@@ -151,13 +190,14 @@ def merge_photos(
     """
     publication = rows.publication
     keys, tally = rows.keys(), Tally()
-    applied = {publication.run_id: publication.number}
+    filtered = barred.filtered([publication.source])
 
     def change(base: State) -> Change | None:
         tally.clear()
         if base.applied.get(publication.run_id) == publication.number:
             return None
         refuse(base)
+        applied = {publication.run_id: publication.number, **kept(base, filtered)}
         newer: list[pa.Array] = []
         marks: dict[str, object] = {}
 
@@ -194,11 +234,15 @@ def merge_dependent(
     standing: Standing,
     rows: RunRows,
     made: Callable[[], Iterator[pa.Table]],
+    barred: Barred,
 ) -> Tally:
-    """Merge rows of a publication into a table whose rows stand with those of their photos."""
+    """Merge rows of a publication into a table whose rows stand with those of their photos.
+
+    barred: those whom the photos were merged without, by this publisher at least.
+    """
     publication = rows.publication
     keys, tally = rows.keys(), Tally()
-    applied = {publication.run_id: publication.number}
+    filtered = barred.filtered([publication.source])
 
     def change(base: State) -> Change | None:
         tally.clear()
@@ -206,6 +250,9 @@ def merge_dependent(
             return None
         # Read after the version of this table: a later writer of `photos` will come to this table, too.
         current = standing.now()
+        # Another publisher of the run may have merged its photos with others among them.
+        obeyed = {name: each if standing.records.get(name) == each else 0 for name, each in filtered.items()}
+        applied = {publication.run_id: publication.number, **kept(base, obeyed)}
         winners = current.filter(_as(current["run_id"], publication.run_id))["image_id"].combine_chunks()
         marked = current.filter(pc.is_valid(current["vanished"]))
         marks = dict(zip(marked["image_id"].to_pylist(), marked["vanished"].to_pylist(), strict=True))
@@ -249,6 +296,7 @@ def merge_search(  # noqa: PLR0917
     keys, galleries = (_joined([pair[at] for pair in named]).unique() for at in (0, 1))
     standing = Standing(photos, search.source, keys)
     name, own_rows = f"{publication.run_id}.{search.name}", pa.array([publication.run_id])
+    filtered = barred.filtered([search.source], galleries.to_pylist())
     detector = {"detector_hash": ResultRecipe.of(search.folder).hashes.get("detector_hash")}
     seen: list[int] = []
 
@@ -270,7 +318,7 @@ def merge_search(  # noqa: PLR0917
         seen.append(standing.version)
         # What is stale stands nowhere, and takes nothing out.
         mine = of_search(pa.table({"image_id": keys}))
-        mine = mine.filter(pa.array(~stale(mine, current)))
+        mine = mine.filter(pa.array(~(stale(mine, current) | standing.taken_out(mine, current))))
         ids, rank = mine["image_id"].combine_chunks(), ranks(mine, current)
         newer: list[pa.Array] = []
 
@@ -298,7 +346,7 @@ def merge_search(  # noqa: PLR0917
                 out |= barred.mask(found.rename_columns({"probe_subject_id": "subject_id"}))
                 yield barred.candidates(found.filter(pa.array(~out)))[0]
 
-        return edit.change(fresh(), {name: publication.number}, tally)
+        return edit.change(fresh(), {name: publication.number, **kept(base, filtered)}, tally)
 
     table.transact(change)
     if seen != [photos.head().version]:
@@ -308,39 +356,56 @@ def merge_search(  # noqa: PLR0917
 
 
 def remove_stale(table: PublishedTable, standing: Standing) -> int:
-    """Remove matches of photos that were processed again, by whichever publication; returns how many."""
+    """Remove matches of photos that were processed again, by whichever publication, or taken out.
 
-    def chosen() -> Gone:
-        current = standing.now()
+    Returns how many.
+    """
+    out = [False]
+
+    def chosen(_: State) -> Gone:
+        current, out[0] = standing.now(), False
 
         def gone(found: pa.Table) -> Mask:
-            return _is(found["source"], standing.source) & stale(found, current)
+            mine = _is(found["source"], standing.source)
+            theirs = mine & standing.taken_out(found, current)
+            out[0] |= bool(theirs.any())
+            return theirs | (mine & stale(found, current))
 
         return gone
 
     columns = [*_KEYS, *ORDER, *FACES]
-    return remove_rows(table, columns, chosen, wanted=Wanted({"image_id": standing.keys}))
+    return remove_rows(
+        table,
+        columns,
+        chosen,
+        wanted=Wanted({"image_id": standing.keys}),
+        noted=lambda base, _: owed(base) if out[0] else {},
+    )
 
 
 def remove_rows(
     table: PublishedTable,
     columns: list[str],
-    chosen: Callable[[], Gone],
+    chosen: Callable[[State], Gone | None],
     *,
     barrier: bool = False,
     wanted: Wanted | None = None,
+    noted: Callable[[State, bool], dict[str, int]] = lambda *_: {},
 ) -> int:
     """Remove rows; returns how many.
 
-    chosen: called for each attempt; returns the function that marks the rows of a file to remove.  barrier:
-    whether a version is committed in any case, so that no writer goes on from an older one.  wanted: rows
-    without which a file has none to remove.
+    chosen: called for each attempt; returns the function that marks the rows of a file to remove; None: the
+    version stays.  barrier: whether a version is committed in any case, so that no writer goes on from an
+    older one.  wanted: rows without which a file has none to remove.  noted: what the log is to say besides,
+    of a version that rows are removed from or not.
     """
     tally = Tally()
 
     def change(base: State) -> Change | None:
         tally.clear()
-        gone = chosen()
+        gone = chosen(base)
+        if gone is None:
+            return None
 
         def decide(found: pa.Table) -> tuple[Mask, Mask]:
             return gone(found), np.zeros(len(found), bool)
@@ -348,25 +413,27 @@ def remove_rows(
         known = {*base.schema.names, *table.schema.names}
         there = [name for name in columns if name in known]
         edit = _Edit.of(table, base, there, decide, wanted)
-        return edit.change(iter(()), {}, tally) if edit.edits or barrier else None
+        notes = noted(base, bool(edit.edits))
+        return edit.change(iter(()), notes, tally) if edit.edits or barrier or notes else None
 
     if table.head().version >= 0:
         table.transact(change)
     return tally.gone
 
 
-def replace_rows(
+def replace_rows(  # noqa: PLR0917
     table: PublishedTable,
     column: str,
     value: str,
     made: Callable[[], pa.Table],
     publication: Publication,
+    filtered: Mapping[str, int] | None = None,
 ) -> Tally:
     """Replace all rows that have a value in a column, unless those of a later publication stand there.
 
     made: returns the new rows; called for each attempt, after the version that is changed was read, so that
     people who are erased in between are in neither. The newest publication may have none: its time stands in
-    the log.
+    the log.  filtered: as for `kept`.
     """
     tally, name = Tally(), f"{publication.run_id}.{column}"
     newest, when = (
@@ -391,7 +458,7 @@ def replace_rows(
         edit = _Edit.of(table, base, columns, decide)
         if later:
             return None
-        return edit.change(iter((made(),)), applied, tally)
+        return edit.change(iter((made(),)), {**applied, **kept(base, filtered or {})}, tally)
 
     table.transact(change)
     return tally
@@ -467,11 +534,20 @@ class Standing:
     photos: PublishedTable
     source: str
     keys: pa.Array
-    _read: tuple[int, pa.Table] | None = None
+    _read: tuple[State, pa.Table] | None = None
 
     @property
     def version(self) -> int:
         """The version of `photos` that was read last."""
+        return self._state.version
+
+    @property
+    def records(self) -> Mapping[str, int]:
+        """The records of that version."""
+        return self._state.applied
+
+    @property
+    def _state(self) -> State:
         assert self._read is not None
         return self._read[0]
 
@@ -480,10 +556,19 @@ class Standing:
         self._read = self.photos.looked(self._newest)
         return self._read[1]
 
-    def _newest(self, head: State) -> tuple[int, pa.Table]:
-        if self._read is not None and self._read[0] == head.version:
+    def taken_out(self, found: pa.Table, current: pa.Table) -> Mask:
+        """Mark the rows of searches whose photo has no row any more, though its run is published.
+
+        current: as `now` has returned it. Whom a list names by content alone is known nowhere else.
+        """
+        published = _in(found["photo_run_id"], pa.array([*self.records], pa.string()))
+        mine = published & _in(found["image_id"], self.keys)
+        return mine & ~_in(found["image_id"], current["image_id"].combine_chunks())
+
+    def _newest(self, head: State) -> tuple[State, pa.Table]:
+        if self._read is not None and self.version == head.version:
             return self._read
-        return head.version, self._rows(head)
+        return head, self._rows(head)
 
     def _rows(self, head: State) -> pa.Table:
         names, found = [*_KEYS, *ORDER, "vanished"], []

@@ -7,7 +7,7 @@ the next publication ends it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import date
 
 import numpy as np
@@ -19,7 +19,8 @@ from frpipe.io.tables.state import NONE, State
 from frpipe.io.tables.table import Change, PublishedTable, edited
 from frpipe.jobs.publish import schema as columns
 from frpipe.jobs.publish.derived import make_people
-from frpipe.jobs.publish.merge import FACES, ORDER, Mask, agrees, ranks, stale
+from frpipe.jobs.publish.merge import FACES, ORDER, Barred, Mask, agrees, ranks, stale
+from frpipe.jobs.publish.obeyed import kept
 from frpipe.jobs.publish.root import Root
 
 _KEYS, _SEARCHED = ["source", "image_id"], ["search", "gallery_id"]
@@ -34,12 +35,14 @@ def move_source(root: Root, source: str, target: str) -> int:
     Killed anywhere, it is completed by the same call.
     """
     photos = root.table(columns.PHOTOS)
-    moved = _edited(photos, lambda base: _of_photos(photos, base, source, target))
+    # No list was asked about them by the ids that photos of the other source may have.
+    asked = Barred().filtered([target])
+    moved = _edited(photos, lambda base: _of_photos(photos, base, source, target), asked)
     for spec in (columns.FACES, columns.REJECTS):
         table = root.table(spec)
-        moved += _edited(table, lambda _: _of_dependents(photos, source, target))
+        moved += _edited(table, lambda _: _of_dependents(photos, source, target), asked)
     matches = root.table(columns.MATCHES)
-    moved += _edited(matches, lambda base: _of_matches(photos, matches, base, source, target))
+    moved += _edited(matches, lambda base: _of_matches(photos, matches, base, source, target), asked)
     make_people(root.table(columns.PEOPLE), photos)
     _edited(root.table(columns.RUNS), lambda _: _of_runs(source, target))
     return moved
@@ -92,8 +95,13 @@ def sources_there(root: Root, names: Collection[str]) -> set[str]:
     return found & {*names}
 
 
-def _edited(table: PublishedTable, made: Callable[[State], Fix]) -> int:
-    """Write the files anew that a change concerns; returns how many rows went or changed."""
+def _edited(
+    table: PublishedTable, made: Callable[[State], Fix], filtered: Mapping[str, int] | None = None
+) -> int:
+    """Write the files anew that a change concerns; returns how many rows went or changed.
+
+    filtered: as for `kept`.
+    """
     count = [0]
 
     def change(base: State) -> Change | None:
@@ -105,7 +113,7 @@ def _edited(table: PublishedTable, made: Callable[[State], Fix]) -> int:
                 count[0] += int(hit.sum())
                 gone.append(file.path)
                 fresh += table.write(base.schema, [left])
-        return Change(edited(base, gone, fresh)) if gone else None
+        return Change(edited(base, gone, fresh, kept(base, filtered or {}))) if gone else None
 
     if table.head().version != NONE:
         table.transact(change)

@@ -62,16 +62,23 @@ def _versions(place: Path) -> dict[str, int]:
 
 
 def _comparable(rows: Tables, of_old: set[Any]) -> Tables:
-    """Rows in order; those of older runs without columns that came since."""
+    """Rows in order; those of older runs without what was not written of them then."""
     found = {}
     for name, each in rows.items():
         columns = [column for column, *_ in KNOWN["columns"][name]]
         cut = [
-            {column: row[column] for column in columns} if row.get("run_id") in of_old else row
+            {column: row[column] for column in columns if not _is_later(name, row, column)}
+            if row.get("run_id") in of_old
+            else row
             for row in each
         ]
         found[name] = sorted(cut, key=repr)
     return found
+
+
+def _is_later(table: str, row: Row, column: str) -> bool:
+    """Whether a column had no value of such a row then: the hashes of searches in `runs`."""
+    return table == "runs" and row["kind"] not in {"enroll", "night"} and column.endswith("_hash")
 
 
 @pytest.mark.parametrize("name", KNOWN["columns"])

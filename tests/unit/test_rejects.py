@@ -58,7 +58,7 @@ def test_a_limit_that_is_no_number_is_said_to_be_none(
 ) -> None:
     with pytest.raises(SystemExit):
         main(["rejects", out.uri, "--limit", "few"])
-    assert "'few' is no whole number, 0 or more" in capsys.readouterr().err
+    assert "--limit: it is a whole number from 0 up" in capsys.readouterr().err
 
 
 def test_json_holds_every_number_and_photos_without_a_face_if_asked(

@@ -391,5 +391,34 @@ def test_a_publication_that_obeys_may_come_at_any_moment_of_one_without_the_list
         assert _left(tables) == [], moment
 
 
+@pytest.mark.parametrize("kind", ["night", pytest.param("obey", marks=pytest.mark.slow)])
+def test_photos_that_come_unasked_are_followed_out_though_the_tables_obey_already(
+    tmp_path: Path, lists: SuppressionList, kind: str
+) -> None:
+    """Once `photos` has lost a row that its content alone names, nothing says whose its other rows are."""
+    lists.suppress([NAMED])
+    obeys = Publishing("", lambda _: ((), ()), KINDS[kind](lists.read()))
+    calm = result_at(made_run(tmp_path / "calm", OTHERS[:1]).uri, "album")
+    _publish(tmp_path / "before", calm, barred=obeys.barred)
+    unasked = result_at(made_run(tmp_path / "unasked", [COPY, OTHERS[1]]).uri, "album")
+    other = Publishing("", lambda _: ((unasked,), ()))
+    for moment, tables in _raced(tmp_path, other, obeys, 1):
+        replace(obeys, root=str(tables)).run()
+        assert not _hers(tables), moment
+        assert "4.jpg" in repr(_rows(tables)["faces"]), moment
+
+
+def test_a_search_of_photos_that_were_published_under_another_source_stays(
+    tmp_path: Path, lists: SuppressionList
+) -> None:
+    lists.suppress([NAMED])
+    out = made_run(tmp_path / "out", OTHERS)
+    search = made_search(tmp_path / "search", out, "2026-05-02T00:00:00+00:00", "bob")
+    _publish(tmp_path / "tables", result_at(out.uri, "album"))
+    for barred in (Barred(), _as_night(lists.read(), "album", "out.csv"), Barred(lists.read())):
+        _publish(tmp_path / "tables", result_at(search.uri, None), barred=barred)
+        assert len(_rows(tmp_path / "tables")["matches"]) == len(OTHERS)
+
+
 def _hers(root: Path) -> list[str]:
     return ["rows" for rows in _rows(root).values() if f"'{WHO}'" in repr(rows) or "copy.jpg" in repr(rows)]

@@ -308,11 +308,13 @@ class PublishedTable:
             if file.bytes < self.target_bytes // 2:
                 folders.setdefault(file.folder, []).append(file)
         newest = max((file.folder for file in state.files.values() if file.rows), default="")
-        for folder, files in sorted(folders.items()):
+        most = 0.0
+        for folder, files in sorted(folders.items(), reverse=True):
             due = list if every else partial(_due, past=folder < newest)
             if len(due(files)) < 2:
                 continue
-            most = self._rows_of_a_file(state, files[-1])
+            # Of one file: else each month that has ended would be opened by each publication.
+            most = most or self._rows_of_a_file(state, files[-1])
             group: list[DataFile] = []
             for file in due([file for file in files if file.rows < most / 2]):
                 then = [*group, file]

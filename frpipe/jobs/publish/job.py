@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from frpipe.core.counted import counted
 from frpipe.core.errors import OutputError
@@ -326,7 +327,7 @@ class Publishing:
         if each.features is not None or each.vanished is not None:
             refuse = partial(self._refuse_other_photos, root, rows, moves)
             self._wrote(columns.PHOTOS, merge_photos(photos, rows, barred, refuse))
-            standing = Standing(photos, each.source, rows.keys())
+            standing = Standing(photos, each.source, rows.keys(), _runs_of(root, each, each.source))
             for spec, made in ((columns.FACES, rows.faces), (columns.REJECTS, rows.rejects)):
                 self._wrote(spec, merge_dependent(root.table(spec), standing, rows, made, barred))
             gone = remove_stale(root.table(columns.MATCHES), standing)
@@ -334,7 +335,8 @@ class Publishing:
             self._tell_shared(root, each, rows)
         for search in each.searches:
             told = partial(self._refuse_other_probes, root, each, search, moves)
-            found = merge_search(root.table(columns.MATCHES), photos, each, search, root.recipe, barred, told)
+            matches, runs = root.table(columns.MATCHES), _runs_of(root, each, search.source)
+            found = merge_search(matches, photos, each, search, root.recipe, barred, runs, told)
             self._wrote(columns.MATCHES, found)
         if each.dedup is not None:
             self._duplicates(root, each, each.dedup, barred)
@@ -401,6 +403,13 @@ class Publishing:
     def _wrote(self, spec: TableSpec, tally: Tally) -> None:
         mine = self.tallies.setdefault(spec.name, Tally())
         mine += tally
+
+
+def _runs_of(root: Root, each: Publication, source: str) -> list[str]:
+    """List the runs whose photos are published under a source, with those of this publication."""
+    told = root.table(columns.RUNS).rows(["run_id", "source"])
+    own = [each.run_id] if each.features is not None and each.source == source else []
+    return [*told.filter(pc.equal(told["source"], source))["run_id"].to_pylist(), *own]
 
 
 def _refuse_other_recipe(root: Root, each: Publication) -> None:

@@ -216,6 +216,7 @@ def merge_photos(
 
         columns = [*_KEYS, *ORDER, "vanished"]
         edit = _Edit.of(table, base, columns, decide, _wanted(publication, keys))
+        applied |= _in_doubt(base, filtered, edit)
         losers = _joined(newer)
 
         def fresh() -> Iterator[pa.Table]:
@@ -227,6 +228,12 @@ def merge_photos(
 
     table.transact(change)
     return tally
+
+
+def _in_doubt(base: State, filtered: Mapping[str, int], edit: _Edit) -> dict[str, int]:
+    """Note that rows which are replaced may be of people on a list that the version does not obey."""
+    unsure = any(each and base.applied.get(name, 0) != each for name, each in filtered.items())
+    return owed(base) if unsure and any(gone.any() for gone, _ in edit.edits.values()) else {}
 
 
 def merge_dependent(
@@ -266,6 +273,7 @@ def merge_dependent(
 
         columns = [*_KEYS, *ORDER, "vanished"]
         edit = _Edit.of(table, base, columns, decide, _wanted(publication, keys))
+        applied |= _in_doubt(base, filtered, edit)
 
         def fresh() -> Iterator[pa.Table]:
             for part in made():
@@ -274,7 +282,29 @@ def merge_dependent(
         return edit.change(fresh(), applied, tally, publication.night)
 
     table.transact(change)
+    if standing.is_old():
+        # Who took photos out meanwhile did not see these rows.
+        tally.gone += _remove_orphans(table, standing, publication)
     return tally
+
+
+def _remove_orphans(table: PublishedTable, standing: Standing, publication: Publication) -> int:
+    """Remove rows of a publication whose photos have none of it any more; returns how many."""
+
+    def chosen(_: State) -> Gone:
+        current = standing.now()
+
+        def gone(found: pa.Table) -> Mask:
+            own = _is(found["source"], publication.source) & _is(found["run_id"], publication.run_id)
+            return own & ~agrees(found, "run_id", current)
+
+        return gone
+
+    own_rows = Wanted({"run_id": pa.array([publication.run_id])})
+    columns = [*_KEYS, "run_id"]
+    return remove_rows(
+        table, columns, chosen, wanted=own_rows, noted=lambda base, removed: owed(base) if removed else {}
+    )
 
 
 def merge_search(  # noqa: PLR0917
@@ -284,9 +314,10 @@ def merge_search(  # noqa: PLR0917
     search: Search,
     recipe: str,
     barred: Barred,
+    runs: Collection[str],
     refuse: Callable[[], None] = lambda: None,
 ) -> Tally:
-    """Merge a result of identify into `matches`. refuse: as for `merge_photos`.
+    """Merge a result of identify into `matches`. runs: as of `Standing`.  refuse: as for `merge_photos`.
 
     Its rows stand until their photo is processed again, or searched for again in the same gallery. Of two
     searches that of the later faces stands, and of the same faces the later one.
@@ -294,7 +325,7 @@ def merge_search(  # noqa: PLR0917
     tally, units = Tally(), Units(search.folder, PROBES)
     named = [(each["image_id"].unique(), each["gallery_id"].unique()) for each in units.tables()]
     keys, galleries = (_joined([pair[at] for pair in named]).unique() for at in (0, 1))
-    standing = Standing(photos, search.source, keys)
+    standing = Standing(photos, search.source, keys, runs)
     name, own_rows = f"{publication.run_id}.{search.name}", pa.array([publication.run_id])
     filtered = barred.filtered([search.source], galleries.to_pylist())
     detector = {"detector_hash": ResultRecipe.of(search.folder).hashes.get("detector_hash")}
@@ -529,11 +560,15 @@ class _Edit:
 
 @dataclass
 class Standing:
-    """The rows of some photos of a source in `photos`. keys: ids of the photos."""
+    """The rows of some photos of a source in `photos`.
+
+    keys: ids of the photos.  runs: ids of the runs whose photos are published under the source.
+    """
 
     photos: PublishedTable
     source: str
     keys: pa.Array
+    runs: Collection[str]
     _read: tuple[State, pa.Table] | None = None
 
     @property
@@ -545,6 +580,10 @@ class Standing:
     def records(self) -> Mapping[str, int]:
         """The records of that version."""
         return self._state.applied
+
+    def is_old(self) -> bool:
+        """Whether `photos` has changed since it was read last, or was not read at all."""
+        return self._read is None or self.version != self.photos.head().version
 
     @property
     def _state(self) -> State:
@@ -561,7 +600,7 @@ class Standing:
 
         current: as `now` has returned it. Whom a list names by content alone is known nowhere else.
         """
-        published = _in(found["photo_run_id"], pa.array([*self.records], pa.string()))
+        published = _in(found["photo_run_id"], pa.array(self.runs, pa.string()))
         mine = published & _in(found["image_id"], self.keys)
         return mine & ~_in(found["image_id"], current["image_id"].combine_chunks())
 

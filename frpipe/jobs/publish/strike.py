@@ -184,7 +184,11 @@ class _Obeying:
         marked = rows(barred)
         wanted = _wanted(barred, self.gone) if spec in _BY_SOURCE else None
         noted = partial(_noted, due)
-        self.count += remove_rows(table, [*_IDS, "scope"], lambda _: marked, wanted=wanted, noted=noted)
+        # A writer that has read `photos` with these is to begin again.
+        barrier = bool(self.gone) and spec in _BY_SOURCE
+        self.count += remove_rows(
+            table, [*_IDS, "scope"], lambda _: marked, barrier=barrier, wanted=wanted, noted=noted
+        )
 
     def _matches(self) -> None:
         table = self.root.table(columns.MATCHES)
@@ -197,7 +201,12 @@ class _Obeying:
         wanted = _wanted(barred, self.gone) if not barred.of_galleries() else None
         noted = partial(_noted, due)
         self.count += _rewrite(
-            table, _OF_MATCHES, lambda t: _matches(t, gone, leaving), wanted=wanted, noted=noted
+            table,
+            _OF_MATCHES,
+            lambda t: _matches(t, gone, leaving),
+            barrier=bool(self.gone),
+            wanted=wanted,
+            noted=noted,
         )
 
     def _clusters(self) -> None:

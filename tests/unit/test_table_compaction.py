@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -187,6 +188,25 @@ def test_what_is_large_is_not_read_to_be_merged(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("frpipe.io.tables.table.read_whole", None)
     assert table.compact(every=False) == (0, 0)
     assert {*table.head().files} == before
+
+
+def test_of_months_that_have_ended_one_file_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their files are small on storage and large in memory, which each publication asks of the table."""
+    table, opened = replace(_monthly(tmp_path, "parquet"), target_bytes=1 << 16), Counter[str]()
+    for month in range(1, 13):
+        for rows in (1100, 1200):
+            _come(table, f"{month}-{rows}", date(2026, month, 1), rows, merged=False)
+    look = Folder.open
+
+    def counted(folder: Folder, name: str) -> Any:
+        opened[name] += 1
+        return look(folder, name)
+
+    monkeypatch.setattr(Folder, "open", counted)
+    assert table.compact(every=False) == (0, 0)
+    assert opened.total() == 1
 
 
 def test_a_night_merges_files_of_its_own_and_leaves_large_ones(tmp_path: Path) -> None:

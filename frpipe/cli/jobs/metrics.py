@@ -321,19 +321,24 @@ def _add_all_pairs(tasks: Any) -> None:
     )
     add("--name", default="all pairs", help="of the system, for people")
     add_similarities(parser, "similarities; else the card's")
-    add(
-        "--target",
-        type=numeric,
-        nargs="+",
-        default=[],
-        metavar="P",
-        help="FMR targets, in place of the usual",
-    )
+    _add_targets(parser, "FMR")
     add("--by", metavar="COLUMN", help="the same within each label of this column, and across labels")
     add_cache(parser)
     add_workers(parser)
     add_run(parser)
     parser.set_defaults(job=_all_pairs)
+
+
+def _add_targets(parser: argparse.ArgumentParser, rate: str) -> None:
+    """Add --target, for several. rate: that they are of."""
+    parser.add_argument(
+        "--target",
+        type=numeric,
+        nargs="+",
+        default=[],
+        metavar="P",
+        help=f"{rate} targets, in place of the usual",
+    )
 
 
 def _task(tasks: Any, name: str, what: str, examples: str, rate: str) -> argparse.ArgumentParser:
@@ -349,14 +354,7 @@ def _task(tasks: Any, name: str, what: str, examples: str, rate: str) -> argpars
     add("--output", required=True, metavar="URI", help="folder or s3:// prefix, new or of the same run")
     add("--names", nargs="+", default=[], metavar="NAME", help="of the systems, for people")
     add_similarities(parser, "rates at these similarities too")
-    add(
-        "--target",
-        type=numeric,
-        nargs="+",
-        default=[],
-        metavar="P",
-        help=f"{rate} targets, in place of the usual",
-    )
+    _add_targets(parser, rate)
     add("--by", nargs="+", default=[], metavar="COLUMN", help="the same for each label of these columns")
     add(
         "--card",

@@ -15,7 +15,7 @@ from frpipe.jobs.publish.sources import digest_of
 
 SOURCE, GALLERY = "obeyed.source", "obeyed.gallery"
 PURGE = "purge"
-"""The version from which on files of older ones have rows of people who were taken out. 0: they are gone."""
+"""The version that took people out: files of older ones hold their rows until these are removed; or 0."""
 
 
 def record(kind: str, name: str | None) -> str:
